@@ -43,7 +43,6 @@ FAMILIES: tuple[Family, ...] = ("web_search", "file_search", "code_interpreter",
 Use = Literal["missing", "always"]
 Approval = Literal["client", "always", "never"]
 ImageFormat = Literal["png", "webp", "jpeg", "gif", "svg"]
-Json = dict[str, Any]
 
 LONGEST_LABEL = 64
 """Characters of a server's label."""
@@ -143,8 +142,7 @@ class Execution:
 
 
 FileSource = Callable[[FileReference, RoutingRequest], Any]
-"""Gives the bytes of a file that a request names: `Gateway(files=...)`."""
-"""Gives the bytes of a file that the client names: `bytes`, a `File`, or None where there is none (400)."""
+"""Gives the bytes of a file that a request names: `bytes`, a `File`, or None where there is none (400)."""
 
 
 # What a gateway is configured with...
@@ -190,10 +188,6 @@ class Server:
     public: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the members.
-
-        :raises TypeError: *headers* or *allowed* is of a wrong type.
-        """
         _check_approval("Server", self.approval)
         if isinstance(self.headers, Mapping):
             texts("headers", self.headers)
@@ -283,7 +277,7 @@ def mcp(servers: Mapping[str, Any], *, remote: Remote | None = None) -> McpTool:
         raise TypeError(f"mcp: give a mapping of labels to servers, not {_type(servers)}.")
     if remote is not None and not callable(remote):
         raise TypeError(f"mcp: remote must be a function of the URL and the Call, not {_type(remote)}.")
-    return McpTool({_label(label): _server(label, source) for label, source in servers.items()}, remote)
+    return McpTool({label: _server(label, source) for label, source in servers.items()}, remote)
 
 
 def function(
@@ -328,24 +322,16 @@ def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> Ho
     return HostTool(family, function, use, live)
 
 
-def _label(label: Any) -> str:
-    """Returns *label*, of a server of tools.
+def _server(label: Any, source: Any) -> Server:
+    """Returns *source* as the server *label*.
 
-    :raises TypeError: it is no string.
-    :raises ValueError: it is empty or too long.
+    :raises TypeError: *label* is no string, or *source* is none of the kinds that can be a server.
+    :raises ValueError: *label* is empty or too long.
     """
     if not isinstance(label, str):
         raise TypeError(f"mcp: a label of the servers must be a string, not {_type(label)}.")
     if not label or len(label) > LONGEST_LABEL:
         raise ValueError(f"mcp: a label must have 1 to {LONGEST_LABEL} characters.")
-    return label
-
-
-def _server(label: str, source: Any) -> Server:
-    """Returns *source* as a server of tools.
-
-    :raises TypeError: it is none of the kinds that can be one.
-    """
     if isinstance(source, Server):
         return source
     if source is None or isinstance(source, (bytes, int, float, Mapping)):

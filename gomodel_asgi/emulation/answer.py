@@ -1,9 +1,9 @@
-"""What the pipeline asks of one gateway's history and emulations.
+"""The state of one gateway: its history, and what it does for upstreams that lack something. The pipeline calls:
 
-    recall    what the request names for the policy to see, before it is asked
-    admit     what its items name, once the policy has let the caller in
-    emulated  the reply to what the upstream lacks
-    record    whose the upstream's answer is, and what was said
+    recall    finds what the request names, for the policy to see
+    admit     checks all else that it names, once the policy has let the caller in
+    emulated  returns the reply to what the upstream lacks
+    record    keeps the upstream's answer, and whose it is
 
 Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so nothing here
 knows whether an id is unknown or somebody else's, and no answer can reveal it.
@@ -44,9 +44,7 @@ from ..wire.ambiguity import brings
 from . import token_count, warm_up
 from .background import Background
 from .compaction import Compactor
-from .context_management import managed
-from .conversations import Conversations
-from .stored import StoredResponses
+from .stored import Conversations, StoredResponses
 
 if TYPE_CHECKING:
     from ..tools import Tool
@@ -76,9 +74,12 @@ class GatewayState:
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records, self.quotas)
         self.admission = Admission(self.records, self.compactor.opened)
+        self.names, self.recall = self.admission.names, self.admission.recall
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.reply_of, self._shown)
+        self.background = Background(
+            self.records, self.quotas, self.tasks, self.compactor.managed, self.reply_of, self._shown
+        )
         self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
@@ -92,21 +93,7 @@ class GatewayState:
         admission.has_tenants = admission.has_tenants or request.tenant is not None
         return not brings(BODY, request.envelope.members)
 
-    # Before the policy...
-
-    def names(self, job: Job) -> bool:
-        """Returns whether the request names anything that the policy may see."""
-        return self.admission.names(job)
-
-    async def recall(self, job: Job) -> None:
-        """Finds what the request names, and shows it to the policy as `request.previous`.
-
-        :raises InvalidRequest: a member that names something can be read in two ways.
-        :raises StoreUnavailable: the store does not answer.
-        """
-        await self.admission.recall(job)
-
-    # After it...
+    # After the policy...
 
     async def admit(self, job: Job, target: Target) -> None:
         """Checks everything else that the request brings and names before *target* sees any of it, and reads the
@@ -162,7 +149,7 @@ class GatewayState:
 
         :raises GatewayError: the conversation could not be summed up.
         """
-        return await self._managed(job, target), target
+        return await self.compactor.managed(job, target), target
 
     def places(self, job: Job, target: Target) -> Sequence[Mapping[str, str]]:
         """Returns where the hosted tools that are declared would run, for each Target of the chain.
@@ -226,10 +213,6 @@ class GatewayState:
         if request.operation == "conversation_delete" and request.response_id is not None:
             await available(partial(self.records.owners.forget, request.tenant, request.response_id))
 
-    async def _managed(self, job: Job, target: Target) -> Job:
-        """Returns *job* to send: with its context compacted, if it asks for that and the context is long enough."""
-        return await managed(job, target, self.admission, self.compactor)
-
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
         """Without a store, what names state means something only to upstreams that keep it.
 
@@ -246,7 +229,7 @@ class GatewayState:
             raise unsupported("background")
 
     async def _prepare(self, job: Job, target: Target) -> None:
-        """Reads what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
+        """Reads the conversation so far, if an upstream of the chain or the loop of hosted tools may need it."""
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
@@ -283,8 +266,8 @@ class GatewayState:
         return b"" if turn is None else turn.remembered
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Takes the client's word on the request *id*, which counts once, for as long as there is a store to know that.
-        Whether it counts.
+        """Takes the client's answer to the approval request *id*, which counts once as long as there is a store to
+        record that. Returns whether it counts.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -297,20 +280,16 @@ class GatewayState:
 
         :raises InvalidRequest: nothing of this caller has that id.
         """
-        owner, provider = job.request.previous, provider_of(target, job)
+        continuation, provider = job.continuation, provider_of(target, job)
         if not self.records.keeps:
             self._check_credential(job, target, provider, job.request.operation)
             return None
-        if owner is None and (job.request.tenant is not None or not provider.keeps_state):
+        if job.request.previous is None and (job.request.tenant is not None or not provider.keeps_state):
             raise unknown_response()
-        if (
-            isinstance(job.continuation, Continuation)
-            and job.continuation.owner is not None
-            and job.continuation.owner.held
-        ):
-            owner = job.continuation.owner
-            return await available(partial(self._held, job, owner.provider, owner.model))
-        return None
+        owner = continuation.owner if isinstance(continuation, Continuation) else None
+        if owner is None or not owner.held:
+            return None
+        return await available(partial(self.stored.answer, job, owner.provider, owner.model, self.background))
 
     def _check_credential(self, job: Job, target: Target, provider: Provider, what: str) -> None:
         """Without a store an id may only go where its tenant has an account of its own.
@@ -319,9 +298,6 @@ class GatewayState:
         """
         if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
             raise unsupported(what)
-
-    async def _held(self, job: Job, provider: str, model: str | None) -> Reply:
-        return await self.stored.answer(job, provider, model, self.background)
 
     async def _forgotten(self, job: Job) -> None:
         """The upstream has deleted a response: what is known of it goes too, and if that fails it is only of no use."""
@@ -337,16 +313,7 @@ class GatewayState:
         if not self.records.keeps:
             self._check_credential(job, target, provider, "conversations")
             return None
-        return await self.conversations.answer(
-            job, provider, job.continuation if isinstance(job.continuation, Continuation) else None
-        )
-
-    async def work(self, job: Job, target: Target, id: str) -> None:
-        """Works on the queued background response *id*, here and now.
-
-        :raises LookupError: the policy named an unknown provider.
-        """
-        await self.background.work(job, target, id)
+        return await self.conversations.answer(job, provider)
 
     # Life...
 
@@ -367,6 +334,6 @@ def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> 
     if not tools:
         return None
     from .tools.host import HostTools, toolbox_of
-    from .tools.loop import run
+    from .tools.loop import complete
 
-    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(run, recorder))
+    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(complete, recorder))

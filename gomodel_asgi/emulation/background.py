@@ -40,10 +40,9 @@ from ..resilience.concurrency import Allowance
 from ..routing.target import Target
 from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
-from ..wire.declared_tools import credentials_of
-from ..wire.response import response_object
+from ..wire.response import credentials_of, response_object
 from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, settle_orphaned
-from .event_log import EventLog, Leases, follow, is_unfinished, status_of, with_status
+from .event_log import EventLog, Follower, Leases, is_unfinished, status_of, with_status
 
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]
@@ -116,7 +115,7 @@ class Background:
         return json_reply(response, provider.name, model)
 
     async def _enqueued(self, enqueue: Enqueue, tenant: str | None, id: str) -> None:
-        """Gives a queued response away; what was not taken is not left queued, since nobody will ask for it."""
+        """Gives a queued response to the task queue; one that it does not take is cancelled, and not left."""
         try:
             await enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
         except BaseException:
@@ -300,7 +299,8 @@ class Background:
     def followed(self, job: Job, id: str, after: int | None, provider: str, model: str | None) -> Reply:
         """Returns the events of a response behind the number *after*, up to its end, as they come."""
         tenant, seconds = job.request.tenant, job.setup.timeouts.total
-        return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
+        settled = partial(self.settled, tenant, id)
+        return Follower(self.log, settled, tenant=tenant, id=id, after=after, model=model).reply(provider, seconds)
 
 
 def body_to_keep(job: Job, shown: Mapping[str, Any], *, sealed: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Compaction for upstreams that have none: the model sums the conversation up, and the client keeps the sum, sealed.
+"""Compaction for upstreams that have none: the model sums the conversation up; the client keeps the summary, sealed.
 
 The `compaction` item that the client gets stands for items, the summary among them; in any later turn, to any
 provider, it is opened and they stand in its place. Where there is a secret to seal them with, and the extra
@@ -13,16 +13,18 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Raw, structs
 
 from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange.job import Job
 from ..exchange.reply import Reply, json_reply
+from ..history.admission import continuation_of
 from ..history.compaction_item import KEPT, SEALED, cipher, opened, sealed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
@@ -30,15 +32,20 @@ from ..history.recorder import is_stored
 from ..history.records import COMPACTIONS, Records, unsupported
 from ..history.tenancy import packed
 from ..observers import RoundTrace
+from ..observers.answer import read_usage
 from ..providers.provider import Provider
 from ..routing.target import Target
 from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
-from ..threads import beside
-from ..upstream.chain import guarded_exchange
+from ..threads import beside, paced
+from ..upstream.bodies import refusing_depth
+from ..upstream.chain import guarded_exchange, lacks_operation
+from ..upstream.upstream_request import resolve
 from ..wire.headers import FALLBACK
-from .token_count import lacks_operation
+from ..wire.json_body import Envelope
+from ..wire.json_scan import run
+from ..wire.usage import estimated
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -53,6 +60,10 @@ ASK = "Write down the conversation so far in compact form. Answer with that text
 CARRIED = frozenset({"model", "previous_response_id", "conversation"})
 ID = re.compile("[0-9a-f]{48}")
 PREFACE = "The conversation so far, in compact form:\n\n"
+
+THRESHOLD = 200_000
+"""Tokens, where the request names none."""
+INSTRUCTING = ("system", "developer")
 
 
 class Compactor:
@@ -99,11 +110,6 @@ class Compactor:
             content = await beside(len(text), partial(sealed, key, owner(tenant), text))
         return {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": content}
 
-    def summary_message(self, summary: str) -> Json:
-        """Returns the message that gives a model the summary of the conversation so far."""
-        content = [{"type": "input_text", "text": PREFACE + summary}]
-        return {"type": "message", "role": "user", "content": content}
-
     async def answer(self, job: Job, target: Target, provider: Provider) -> Reply:
         """The reply to `compact`: the upstream's own where it can, else ours.
 
@@ -119,11 +125,56 @@ class Compactor:
                     raise
         await self.check(job, target, job.request.operation)
         reply, summary, usage = await self._summed_up(job, target, None)
-        item = await self.item(job.request.tenant, [self.summary_message(summary)])
+        item = await self.item(job.request.tenant, [message_of(summary)])
         value = {"id": f"resp_{secrets.token_hex(24)}", "object": "response.compaction", "created_at": int(time.time())}
         answer = json_reply({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
         answer.raw_headers += [header for header in reply.raw_headers if header[0] == FALLBACK]
         return answer
+
+    async def managed(self, job: Job, target: Target) -> Job:
+        """Returns *job* as *target* is to be asked: with its context compacted before, if it asks for that and the
+        context is past its threshold.
+
+        The compaction item stands for the whole conversation before it: the items of system and developer, word for
+        word, a summary of the rest, and the current turn, word for word again. The response begins with it, and so do
+        the items that later turns replay.
+
+        :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.
+        """
+        if not job.request.envelope.has("context_management"):
+            return job
+        name = "context_management"
+        threshold, others = compaction_wanted(job.request.envelope.values([name])[name])
+        candidate = await resolve(target, job)
+        if threshold is None or candidate.provider.keeps_state:
+            return job
+        compacts_from = getattr(candidate.dialect, "compacts_from", None)
+        if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
+            return job
+        job = _without_compaction(job, others)
+        continuation = copy(continuation_of(job, self.records))
+        with refusing_depth():
+            body = continuation.body(candidate.provider, candidate.key)
+        if job.setup.guards is not None:
+            body = await job.setup.guards.let_pass(job, body)  # some of it is kept anew, word for word
+        items = body.get("input")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            return job  # whoever reads it will say so
+        measured = msgspec.json.encode({name: body.get(name) for name in ("instructions", "tools", "input")})
+        if await paced(estimated(measured)) <= threshold:
+            return job
+        at = await beside(len(measured), partial(turn_of, items, threshold))
+        before = [item for item in items[:at] if item.get("role") not in INSTRUCTING]
+        if not before:
+            return job
+        await self.check(job, target, name)
+        text, usage = await self.summary(job, target, before)
+        instructions = [item for item in items[:at] if item.get("role") in INSTRUCTING]
+        continuation.whole = [*instructions, message_of(text), *items[at:]]
+        item = await self.item(job.request.tenant, continuation.whole)
+        if job.trace is not None:
+            job.trace.spent = read_usage(usage)
+        return structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
     async def summary(self, job: Job, target: Target, items: list[Json]) -> tuple[str, Json | None]:
         """A summary of *items* by *target*, and the usage of making it.
@@ -131,7 +182,7 @@ class Compactor:
         :raises GatewayError: there is none.
         """
         trace = None if job.trace is None else RoundTrace(job.trace, first=False)
-        job = msgspec.structs.replace(job, continuation=None, trace=trace)
+        job = structs.replace(job, continuation=None, trace=trace)
         try:
             _, text, usage = await self._summed_up(job, target, items)
         finally:
@@ -221,24 +272,79 @@ def summing_up(job: Job, own: Any = None) -> Job:
     items = [{"role": "user", "content": own}] if isinstance(own, str) else own or []
     if not isinstance(items, list):
         raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_value")
-    items_json = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
-    instructions = msgspec.Raw(msgspec.json.encode(INSTRUCTIONS))
-    members |= {"input": msgspec.Raw(items_json), "instructions": instructions}
-    envelope = msgspec.structs.replace(request.envelope.with_members(members), stream=False)
-    request = msgspec.structs.replace(request, envelope=envelope, operation="create")
+    members["input"] = Raw(msgspec.json.encode([*items, {"role": "user", "content": ASK}]))
+    members["instructions"] = Raw(msgspec.json.encode(INSTRUCTIONS))
+    envelope = structs.replace(request.envelope.with_members(members), stream=False)
+    create = structs.replace(request, operation="create")
+    return _with_envelope(structs.replace(job, request=create, stream=False, response_id=None), envelope)
+
+
+def _with_envelope(job: Job, envelope: Envelope) -> Job:
+    """Returns *job* with another *envelope*, which its continuation reads too."""
     continuation = copy(job.continuation)
     if isinstance(continuation, Continuation):
-        continuation.original = request.envelope
-    return msgspec.structs.replace(job, request=request, continuation=continuation, stream=False, response_id=None)
+        continuation.original = envelope
+    return structs.replace(job, request=structs.replace(job.request, envelope=envelope), continuation=continuation)
+
+
+def message_of(summary: str) -> Json:
+    """Returns the message that gives a model the *summary* of the conversation so far."""
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": PREFACE + summary}]}
 
 
 def text_of(response: Json) -> str:
     """The text of the messages in a response."""
-    parts = [
-        part.get("text", "")
-        for item in response.get("output") or ()
-        if item.get("type") == "message"
-        for part in item.get("content") or ()
-        if part.get("type") == "output_text"
-    ]
-    return "".join(parts).strip()
+    messages = [item for item in response.get("output") or () if item.get("type") == "message"]
+    parts = [part for item in messages for part in item.get("content") or () if part.get("type") == "output_text"]
+    return "".join(part.get("text", "") for part in parts).strip()
+
+
+# What `context_management` asks for, and where a context is parted: values in, values out.
+
+
+def compaction_wanted(value: Any) -> tuple[float | None, list[Any]]:
+    """The threshold in tokens that the member asks for, None where it asks for no compaction; and its other entries."""
+    entries = value if isinstance(value, list) else [value]
+    ours = [entry for entry in entries if isinstance(entry, dict) and entry.get("type") == "compaction"]
+    if not ours or not isinstance(value, list):
+        return None, entries
+    given = [entry.get("compact_threshold") for entry in ours]
+    numbers = [number for number in given if isinstance(number, int | float) and not isinstance(number, bool)]
+    if any(number is not None and number not in numbers for number in given):
+        return None, entries  # malformed: the upstream's dialect says so
+    return min(numbers, default=THRESHOLD), [entry for entry in entries if entry not in ours]
+
+
+def _without_compaction(job: Job, others: list[Any]) -> Job:
+    """Returns *job* with only the *others* of its `context_management`."""
+    members = {name: raw for name, raw in job.request.envelope.members.items() if name != "context_management"}
+    if others:
+        members["context_management"] = Raw(msgspec.json.encode(others))
+    return _with_envelope(job, job.request.envelope.with_members(members))
+
+
+def turn_of(items: Sequence[Json], threshold: float) -> int:
+    """The index at which the current turn begins: with the user's last message, or, where what stands before that is
+    no half of *threshold*, with the last calls. 0 where nothing can be parted off."""
+    user = next((at for at in range(len(items) - 1, 0, -1) if items[at].get("role") == "user"), 0)
+    if user and _is_whole(items, user) and run(estimated(msgspec.json.encode(items[:user]))) >= threshold / 2:
+        return user
+    return next((at for at in range(len(items) - 1, 0, -1) if _begins(items, at)), 0)
+
+
+def _begins(items: Sequence[Json], at: int) -> bool:
+    """Returns whether something new begins at the index *at*: no output, nothing that belongs to what stands before
+    it."""
+    before, kind = (str(item.get("type")) for item in items[at - 1 : at + 1])
+    if kind.endswith("_output") or before == "reasoning" or (kind.endswith("_call") and before.endswith("_call")):
+        return False
+    return _is_whole(items, at)
+
+
+def _is_whole(items: Sequence[Json], at: int) -> bool:
+    """Returns whether every output from the index *at* on has its call there too."""
+    return _ids(items[at:], "_output") <= _ids(items[at:], "_call")
+
+
+def _ids(items: Iterable[Json], ending: str) -> set[Any]:
+    return {str(item.get("call_id")) for item in items if str(item.get("type")).endswith(ending)}

@@ -1,5 +1,5 @@
-"""A response in the background: where it stands, who works on it, and its events, a log in numbered segments that one
-worker writes and any may follow."""
+"""A response in the background: its status, the lease of its worker, and the log of its events, in numbered segments
+that one worker writes and any may follow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..wire.json_scan import parsed
 from ..wire.response import DONE, TERMINAL, frame, response_error
 from ..wire.sse import parse, split
 
-# Where a response in the background stands, and how its record is changed when it goes on or ends.
+# The status of a response in the background, and how its record changes when it goes on or ends.
 
 
 Json = dict[str, Any]
@@ -35,7 +35,7 @@ UNFINISHED = ("queued", "in_progress")
 
 
 class ResponseStatus(msgspec.Struct):
-    """The members of a response that tell where it stands."""
+    """The members of a response that are its status."""
 
     status: str | None = None
     background: bool | None = None
@@ -69,7 +69,7 @@ def marked(response: bytes) -> bytes:
     return msgspec.json.encode({**msgspec.json.decode(response, type=dict[str, msgspec.Raw]), "background": True})
 
 
-# Leases: who works on a response says so again and again; who has stopped saying so is gone.
+# Leases: a worker renews the lease of its response; one whose lease has run out is gone.
 
 
 LEASES = "leases"
@@ -228,7 +228,8 @@ def _finished_in(segment: bytes) -> list[Json]:
 
 
 class Follower:
-    """Reads a log as if it were an upstream: `read` waits until more is written or the response has ended."""
+    """Reads a log as if it were an upstream, from behind the event *after*: `read` waits until more is written or the
+    response has ended. *settled* gives the turn; *model* is named in the reply."""
 
     status = 200
     headers: Headers = []
@@ -238,11 +239,11 @@ class Follower:
         self,
         log: EventLog,
         settled: Settled,
-        reader: NativeReader,
         *,
         tenant: str | None,
         id: str,
         after: int | None,
+        model: str | None,
     ) -> None:
         self.log = log
         self.settled = settled
@@ -252,7 +253,8 @@ class Follower:
         self.number = 0
         self.last = -1
         self.over = False
-        self.reader = reader
+        self.model = model
+        self.reader = NativeReader(name=None, model=model, limits=Limits())
 
     async def read(self, timeout: float) -> bytes:
         """Returns the next events, `b""` at the end.
@@ -315,27 +317,9 @@ class Follower:
         type = ENDS.get(response["status"], "response.failed")
         return frame({"type": type, "sequence_number": number, "response": response}) + DONE
 
-
-def follow(
-    log: EventLog,
-    settled: Settled,
-    tenant: str | None,
-    id: str,
-    after: int | None,
-    provider: str,
-    model: str | None,
-    seconds: float,
-) -> Reply:
-    """Returns the events of a response behind the number *after*, up to its end and for so many *seconds*, as a
-    reply."""
-    reader = NativeReader(name=None, model=model, limits=Limits())
-    stream = Stream(
-        Follower(log, settled, reader, tenant=tenant, id=id, after=after),
-        reader,
-        held=b"",
-        idle=seconds,
-        until=clock() + seconds,
-        on_end=lambda stream, error: None,
-    )
-    headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
-    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, stream=stream)
+    def reply(self, provider: str, seconds: float) -> Reply:
+        """Returns the events up to the response's end, for so many *seconds*, as a reply."""
+        until, model = clock() + seconds, self.model
+        stream = Stream(self, self.reader, held=b"", idle=seconds, until=until, on_end=lambda stream, error: None)
+        headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
+        return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, stream=stream)

@@ -41,10 +41,6 @@ class HostFiles:
     """
 
     def __init__(self, source: FileSource) -> None:
-        """Takes the host's function.
-
-        :raises TypeError: *source* cannot be called.
-        """
         if not callable(source):
             raise TypeError(f"files: give a function of a tools.FileReference, not {type(source).__name__}.")
         self.read: Read = awaitable(source)

@@ -1,6 +1,6 @@
 """How many tokens an input has: the upstream's own count where it counts, else an estimate that says it is one.
 
-The estimate (`wire.token_estimate`) is of what would be sent, in the upstream's own form. It answers with
+The estimate (`wire.usage`) is of what would be sent, in the upstream's own form. It answers with
 `"estimated": true`.
 """
 
@@ -14,9 +14,9 @@ from ..providers.provider import Provider
 from ..routing.target import Target
 from ..threads import paced
 from ..upstream.call import call_of, outgoing_of
-from ..upstream.chain import Exchange
+from ..upstream.chain import Exchange, lacks_operation
 from ..upstream.upstream_request import native, resolve, retold
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 
 async def answer(job: Job, target: Target, provider: Provider) -> Reply:
@@ -42,8 +42,3 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
     tokens = await paced(estimated(sent or b""))
     value = {"object": "response.input_tokens", "input_tokens": tokens, "estimated": True}
     return json_reply(value, provider.name, candidate.model)
-
-
-def lacks_operation(error: UpstreamRejected) -> bool:
-    """Returns whether *error* of a native upstream means that it lacks the operation, and not only the model."""
-    return error.status in (404, 405, 501) and error.code != "model_not_found"

@@ -27,11 +27,10 @@ from ..threads import paced
 from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
 from .compaction_item import is_ours, items_in
 from .continuation import PATH, Continuation, Named
-from .mentions import MOST_REFERENCES, Mentions, lists_of, marked, mentions_of
+from .mentions import MOST_REFERENCES, Mentions, Referred, lists_of, marked, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
 from .references import response_of
-from .referrals import Referred
 from .turns import items_of
 
 Json = dict[str, Any]
@@ -42,6 +41,17 @@ MOST_TRIED = 10
 
 Open = Callable[[str | None, str], Awaitable[bytes | None]]
 """What gives the text that the content of a tenant's compaction item stands for, None where it does not open."""
+
+
+def continuation_of(job: Job, records: Records) -> Continuation:
+    """Returns what is known of the request's past."""
+    return job.continuation if isinstance(job.continuation, Continuation) else _continuation(job, records)
+
+
+def _continuation(job: Job, records: Records) -> Continuation:
+    request = job.request
+    row, trusted, files = ROWS[request.operation], request.tenant is None, job.files is not None
+    return Continuation(request.envelope, row, records.accounts, warn=job.warn, trusted=trusted, files=files)
 
 
 class Admission:
@@ -70,7 +80,7 @@ class Admission:
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
         """
-        request, continuation = job.request, self._continuation(job)
+        request, continuation = job.request, _continuation(job, self.records)
         envelope, row = request.envelope, continuation.row
         named = [(PATH, request.response_id)] if row.path_names is not None else []
         for member in row.body.members if row.body is not None else ():
@@ -80,16 +90,6 @@ class Admission:
         await available(partial(self._name, request.tenant, continuation, named))
         job.continuation = continuation
         job.request = structs.replace(request, previous=continuation.owner)
-
-    def continuation_of(self, job: Job) -> Continuation:
-        """Returns what is known of the request's past."""
-        return job.continuation if isinstance(job.continuation, Continuation) else self._continuation(job)
-
-    def _continuation(self, job: Job) -> Continuation:
-        request = job.request
-        row, trusted = ROWS[request.operation], request.tenant is None
-        accounts, files = self.records.accounts, job.files is not None
-        return Continuation(request.envelope, row, accounts, warn=job.warn, trusted=trusted, files=files)
 
     # After it...
 
@@ -111,11 +111,11 @@ class Admission:
                 mentions = await paced(looking)
             contents = marked(lists)
             if contents:
-                job.continuation = continuation = self.continuation_of(job)
+                job.continuation = continuation = continuation_of(job, self.records)
                 await available(partial(self._open_own, job, continuation, contents))
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.referrals.trusted):
-            job.continuation = continuation = self.continuation_of(job)
+            job.continuation = continuation = continuation_of(job, self.records)
             upstreams = self._upstreams(job, target)
             await available(partial(self._find, job, continuation, mentions, items, upstreams))
 
@@ -195,8 +195,7 @@ class Admission:
             await self._check_listed(tenant, job.request.response_id or "", items, upstreams)
 
     async def _check_listed(self, tenant: str | None, container: str, items: list[str], upstreams: set[str]) -> None:
-        """Items that path and query name are the tenant's own like any other: it has seen them in the list, or got
-        them as output.
+        """Checks that the tenant has seen the items that path and query name in a list, or got them as output.
 
         :raises InvalidRequest: one is not (404).
         """

@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..operations import BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
-from ..wire.token_estimate import BYTES_PER_TOKEN
+from ..wire.usage import BYTES_PER_TOKEN
 from .answer import Answer, Measure, Source, estimate
 from .fanout import Observers
 from .records import AttemptEnded, Cause, Context, clean

@@ -266,6 +266,11 @@ def counts_as_failure(error: BaseException) -> bool | None:
     return True if isinstance(error, UpstreamError) else None
 
 
+def lacks_operation(error: UpstreamRejected) -> bool:
+    """Returns whether *error* of a native upstream means that it lacks the operation, and not only the model."""
+    return error.status in (404, 405, 501) and error.code != "model_not_found"
+
+
 def _stream_ended(setup: Setup, permit: Permit, held: Held, stream: Stream, error: GatewayError | None) -> None:
     """Gives back what a stream has taken. It is over: with *error*, or properly, or (neither) because nobody reads
     on."""

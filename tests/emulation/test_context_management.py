@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, Provider
-from gomodel_asgi.emulation.compaction import ASK
-from gomodel_asgi.emulation.context_management import compaction_wanted, turn_of
+from gomodel_asgi.emulation.compaction import ASK, compaction_wanted, turn_of
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, ToolCall
 
 from ..support.driving import Caller, ask, events_of

@@ -13,7 +13,7 @@
     request.py       what a request asks of the host's tools
     loop.py          a round through `upstream.chain`, the host's functions, the next round
     round_chain.py   the chain of Targets as each round asks it
-    work.py          what the parts of one response share, and its stream
+    run.py           what all parts of the work on one response share, and its stream
     calls.py         the calls of one round
     results.py       what a tool gave, as guards let it pass and limits allow
     servers.py       the lists of MCP servers

@@ -1,4 +1,4 @@
-"""Calls that wait for the client's word: the ids of requests, and which requests an input answers.
+"""Calls that wait for the client's approval: the ids of requests, and which requests an input answers.
 
 A request's id is signed over tenant, server, tool and arguments, so that one that the client sends back itself can be
 trusted to be ours and unchanged. What the host demands is resumed from our own stored request alone.
@@ -20,8 +20,8 @@ from ...history.tenancy import packed
 from .remembered import Remembered
 from .replay import pair_of
 from .rounds import HostedCall, Round
+from .run import Run
 from .seams import Json, Shown
-from .work import Work
 
 MAC_DIGITS = 32
 """Hexadecimal digits of an id that prove it is ours: 128 bits."""
@@ -29,7 +29,7 @@ MAC_DIGITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The client's word on the request *id*, and what was requested."""
+    """The client's answer to the request *id*, and what was requested."""
 
     id: str
     approve: bool
@@ -97,46 +97,42 @@ def _is_same(given: Json, requested: Remembered) -> bool:
 
 
 def _last_said(items: Sequence[Any]) -> int:
-    """The index of the last item that came of an answer to an approval: -1 where there is none."""
-    for at in range(len(items) - 1, -1, -1):
-        item = items[at]
-        kind = str(item.get("type")) if isinstance(item, dict) else ""
-        is_said = kind == "reasoning" or kind.endswith("_call") or (kind in ("message", "None") and _speaks(item))
-        if is_said:
-            return at
-    return -1
+    """Returns the index of the last item that came of an answer to an approval, or -1."""
+    return max((at for at, item in enumerate(items) if isinstance(item, dict) and _is_said(item)), default=-1)
 
 
-def _speaks(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("role") == "assistant"
+def _is_said(item: Json) -> bool:
+    kind = str(item.get("type"))
+    is_message = kind in ("message", "None") and item.get("role") == "assistant"
+    return is_message or kind == "reasoning" or kind.endswith("_call")
 
 
-# What the client has approved is called first, without asking the model; what needs its word is requested.
+# What the client has approved is called first, without asking the model; what needs its approval is requested.
 
 
-async def take_approved(work: Work) -> list[tuple[Approval, Shown]]:
+async def take_approved(run: Run) -> list[tuple[Approval, Shown]]:
     """Returns what the client has approved and may be called now, each with its function; each counts once.
 
     :raises InvalidRequest: an approval answers nothing that waits for one here.
     """
-    tenant = work.job.request.tenant
-    given = answered(work.secret, tenant, work.own, work.known)
-    found = [(one, _function(work, one)) for one in given]
+    tenant = run.job.request.tenant
+    given = answered(run.secret, tenant, run.own, run.known)
+    found = [(one, _function(run, one)) for one in given]
     for one, shown in found:
-        if not await work.job.setup.state.take_approval(tenant, one.id):
+        if not await run.job.setup.state.take_approval(tenant, one.id):
             raise unknown()
-        work.known[one.id] = one.requested if shown is None else structs.replace(one.requested, name=shown.name)
+        run.known[one.id] = one.requested if shown is None else structs.replace(one.requested, name=shown.name)
     return [(one, shown) for one, shown in found if one.approve and shown is not None]
 
 
-def begin_approved(work: Work, approved: Sequence[tuple[Approval, Shown]]) -> Round:
+def begin_approved(run: Run, approved: Sequence[tuple[Approval, Shown]]) -> Round:
     """Returns the round before the first, whose calls are those *approved*."""
     round = Round(-1)
     for one, shown in approved:
         call = HostedCall(f"call_{one.id}", shown.name, shown, approved=one.id)
         round.calls.append(call)
-        work.call_limits.take()
-        work.rewriter.begun(call, shown)
+        run.call_limits.take()
+        run.rewriter.begun(call, shown)
         call.write(one.requested.arguments)
     return round
 
@@ -146,12 +142,12 @@ def call_of(call: HostedCall) -> Json:
     return pair_of(call.call_id, Remembered(call.name, call.arguments))[0]
 
 
-def _function(work: Work, one: Approval) -> Shown | None:
+def _function(run: Run, one: Approval) -> Shown | None:
     """The function that was requested, as it may be called now; None where it is not there and not approved either.
 
     :raises InvalidRequest: it may not be called any more, or its approval has to be one that is stored here.
     """
-    shown = [shown for plan in work.plans for shown in plan.shown.values()]
+    shown = [shown for plan in run.plans for shown in plan.shown.values()]
     tool = (one.requested.label, one.requested.tool)
     found = next((each for each in shown if (each.label, each.called) == tool), None)
     if (found is None and one.approve) or (found is not None and found.forced and not one.requested.name):
@@ -159,15 +155,15 @@ def _function(work: Work, one: Approval) -> Shown | None:
     return found
 
 
-def request_approval(work: Work, call: HostedCall, number: int) -> None:
+def request_approval(run: Run, call: HostedCall, number: int) -> None:
     """Asks the client whether *call*, of the round *number*, may be made."""
     shown = call.shown
     assert shown is not None
-    stem = f"{work.id.removeprefix('resp_')}{len(work.emitter.items):02x}"
-    id = id_of(work.secret, work.job.request.tenant, stem, shown.label, shown.called, call.arguments)
+    stem = f"{run.id.removeprefix('resp_')}{len(run.emitter.items):02x}"
+    id = id_of(run.secret, run.job.request.tenant, stem, shown.label, shown.called, call.arguments)
     item = {"id": id, "type": "mcp_approval_request", "server_label": shown.label, "name": shown.called}
-    work.emitter.item({**item, "arguments": call.arguments})
-    work.remembered[id] = Remembered(
+    run.emitter.item({**item, "arguments": call.arguments})
+    run.remembered[id] = Remembered(
         call.name,
         call.arguments,
         round=number,

@@ -24,7 +24,7 @@ CUT = "\n[… {size} characters were left out …]\n"
 REPEATS = 3
 """Identical calls that are run."""
 KEPT_IMAGES = MIB
-"""Bytes of images, in base64, that are kept with one response; of more than that a later turn is told in words."""
+"""Bytes of images, in base64, that are kept with one response; a later turn gets only the text of the others."""
 FAILURES = 3
 """Failures in a row after which a server is not asked again."""
 

@@ -22,8 +22,8 @@ from .remembered import Remembered
 from .replay import output_of
 from .results import bounded, pass_arguments, passed
 from .rounds import HostedCall, Round
+from .run import Run
 from .seams import CallInput, CallResult, Json, Outcome, Shown, sound, unreachable
-from .work import Work
 
 LATE = "The tool took too long."
 LATE_CODE = 504
@@ -31,47 +31,47 @@ LATE_CODE = 504
 OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 
 
-async def run_calls(work: Work, round: Round) -> list[Json]:
+async def run_calls(run: Run, round: Round) -> list[Json]:
     """Runs the calls of *round* and emits what came of them: their outputs for the model, in the order of the calls."""
-    running: list[Running] = []
-    await pass_arguments(work.job, round)
+    running: list[RunningCall] = []
+    await pass_arguments(run.job, round)
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
-            made = _prepared(work, call, call.shown)
+            made = _prepared(run, call, call.shown)
             if made is not None:
                 running.append(made)
     if running:
-        work.ran = True
+        run.ran = True
         try:
-            await _run(work, running)
+            await _run(run, running)
         finally:  # what has answered is kept, whatever ends the others
             for one in running:
                 if one.over.is_set() and one.refusal is None and one.call.result is None:
-                    _finish(work, one)
-                    _output(work, one.call, round.number)
-    return [_output(work, call, round.number) for call in round.calls if not call.approves]
+                    _finish(run, one)
+                    _output(run, one.call, round.number)
+    return [_output(run, call, round.number) for call in round.calls if not call.approves]
 
 
-async def _run(work: Work, running: Sequence[Running]) -> None:
+async def _run(run: Run, running: Sequence[RunningCall]) -> None:
     """Runs all of *running*, as many at a time as the limits allow, and shows each as it ends.
 
     :raises GatewayError: a guard has refused one of them.
     """
-    places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
+    places = anyio.Semaphore(max(1, run.job.setup.limits.tool_parallel))
     refusal: GatewayError | None = None
     async with anyio.create_task_group() as group:
         try:
             for one in running:
                 one.call.start()
-                group.start_soon(one.run, places)
-            await work.flush()
+                group.start_soon(one.execute, places)
+            await run.flush()
             for one in running:
                 await one.over.wait()
                 refusal = one.refusal
                 if refusal is not None:
                     break
-                _finish(work, one)
-                await work.flush()
+                _finish(run, one)
+                await run.flush()
         finally:
             for one in running:
                 one.abandon()
@@ -79,12 +79,12 @@ async def _run(work: Work, running: Sequence[Running]) -> None:
         raise refusal
 
 
-class Running:
+class RunningCall:
     """One call of the host's function. *given* are its arguments, checked; *returned* is what the function gave back,
     or *failure* what may be said of that."""
 
-    def __init__(self, work: Work, call: HostedCall, shown: Shown, given: Json) -> None:
-        self.work = work
+    def __init__(self, run: Run, call: HostedCall, shown: Shown, given: Json) -> None:
+        self.run = run
         self.call = call
         self.shown = shown
         self.given = given
@@ -95,13 +95,13 @@ class Running:
         self.returned: Any = None
         self.failure: str | None = None
         self.refusal: GatewayError | None = None
-        """Why a guard of the host's lets nobody read what came of it."""
+        """Why a guard of the host's has refused the result."""
         self.outcome: OutcomeOf = "completed"
         self.detail: str | None = None
         self.seconds = 0.0
         self.partials = 0
 
-    async def run(self, places: anyio.Semaphore) -> None:
+    async def execute(self, places: anyio.Semaphore) -> None:
         """Calls it, within its time. Raises nothing of what the host's function does."""
         with self.scope:
             async with places:
@@ -118,16 +118,16 @@ class Running:
         self.scope.cancel()
 
     async def _timed(self) -> None:
-        limits, started = self.work.job.setup.limits, clock()
-        seconds = max(0.0, min(self.work.job.setup.timeouts.tool, self.work.until - started))
+        limits, started = self.run.job.setup.limits, clock()
+        seconds = max(0.0, min(self.run.job.setup.timeouts.tool, self.run.until - started))
         self.scope.deadline = anyio.current_time() + seconds
         try:
             try:
                 returned = await self._result_of_host(started + seconds)
             except ToolError as error:
-                text = await passed(self.work.job, self.shown, str(error))
+                text = await passed(self.run.job, self.shown, str(error))
                 return self._fails(cut(text, limits.tool_result), "failed")
-            self.returned = bounded(await passed(self.work.job, self.shown, returned), limits)
+            self.returned = bounded(await passed(self.run.job, self.shown, returned), limits)
         except ToolError as error:
             self._fails(cut(str(error), limits.tool_result), "failed")
         except (ContentBlocked, GuardUnavailable) as error:
@@ -138,21 +138,21 @@ class Running:
             self.seconds = clock() - started
 
     async def _result_of_host(self, deadline: float) -> Any:
-        shown, begun, work = self.shown, self.call.begun, self.work
+        shown, begun, run = self.shown, self.call.begun, self.run
         assert begun is not None and self.call.id is not None
         host_call = Call(
             tool=begun.tool,
             arguments=self.given,
-            request=work.job.request,
-            response_id=work.id,
+            request=run.job.request,
+            response_id=run.id,
             item_id=self.call.id,
             deadline=deadline,
             container_id=begun.container_id,
-            on_partial=self._partial if self._wanted() and work.outlet is not None else None,
+            on_partial=self._partial if self._wanted() and run.outlet is not None else None,
         )
         if shown.listed is not None:
-            return await work.sessions.held[shown.label].call_tool(shown.listed.name, self.given, host_call)
-        return await called(work.toolbox.hosts[shown.family.name].function, host_call)
+            return await run.sessions.by_label[shown.label].call_tool(shown.listed.name, self.given, host_call)
+        return await called(run.toolbox.hosts[shown.family.name].function, host_call)
 
     def _wanted(self) -> int:
         """How many images that are not finished the client wants to see."""
@@ -161,11 +161,11 @@ class Running:
         return wanted if is_image and isinstance(wanted, int) else 0
 
     async def _partial(self, data: bytes) -> None:
-        too_large = len(data) > self.work.job.setup.limits.event // 2
+        too_large = len(data) > self.run.job.setup.limits.event // 2
         if self.partials < self._wanted() and not too_large:
             self.call.add_partial(base64.b64encode(data).decode("ascii"))
             self.partials += 1
-            await self.work.flush()
+            await self.run.flush()
 
     def ended(self, call_input: CallInput) -> CallResult:
         """What has come of it.
@@ -183,10 +183,10 @@ class Running:
         self.failure, self.outcome, self.detail = text, outcome, detail
 
 
-def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
+def _prepared(run: Run, call: HostedCall, shown: Shown) -> RunningCall | None:
     """Returns *call* ready to be run; None where it is answered without running it."""
-    arguments = _object(call.arguments)
-    refusal = BROKEN if arguments is None else work.call_limits.refusal(shown, call.arguments)
+    arguments: Json | None = _read(call.arguments or "{}", dict)  # nothing means no arguments
+    refusal = BROKEN if arguments is None else run.call_limits.refusal(shown, call.arguments)
     given: Json = {}
     try:
         given = shown.family.read(arguments or {}) if refusal is None else {}
@@ -194,25 +194,25 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
         refusal = f"Not run: {error.message}"
     if refusal is None:
         given = given if shown.listed is None else mended(given, shown.listed.input_schema)
-        return Running(work, call, shown, given)
-    work.call_limits.give_back()
+        return RunningCall(run, call, shown, given)
+    run.call_limits.give_back()
     call.start()
-    result = shown.family.failed(work.rewriter.call_input(call, arguments or {}, work.included), refusal)
-    work.rewriter.finished(call, result)
-    _observe(work, call, shown, "refused", 0.0, refusal)
+    result = shown.family.failed(run.rewriter.call_input(call, arguments or {}, run.included), refusal)
+    run.rewriter.finished(call, result)
+    _observe(run, call, shown, "refused", 0.0, refusal)
     return None
 
 
-def _finish(work: Work, one: Running) -> None:
+def _finish(run: Run, one: RunningCall) -> None:
     """Writes the result of *one* for the client, and keeps it for the model."""
     call, shown = one.call, one.shown
-    call_input = work.rewriter.call_input(call, one.given, work.included)
+    call_input = run.rewriter.call_input(call, one.given, run.included)
     try:
         result = one.ended(call_input)
     except Exception as error:  # the host's function has given what it cannot give
         one.outcome, one.detail = "failed", f"{type(error).__name__}: {error}"
         result = shown.family.failed(call_input, FAILED)
-    text, members = sound(work.call_limits.fit(result.text)), sound(result.members)
+    text, members = sound(run.call_limits.fit(result.text)), sound(result.members)
     if isinstance(members.get("output"), str):
         members["output"] = text
     result = replace(result, text=text, members=members)
@@ -220,13 +220,13 @@ def _finish(work: Work, one: Running) -> None:
     reported = one.returned.error if isinstance(one.returned, Outcome) else None
     if reported is not None and reported.get("code") == LATE_CODE:
         one.outcome = "timeout"
-    work.call_limits.ended(shown, failed=failed)
-    work.rewriter.finished(call, result)
+    run.call_limits.ended(shown, failed=failed)
+    run.rewriter.finished(call, result)
     outcome: OutcomeOf = "failed" if failed and one.outcome == "completed" else one.outcome
-    _observe(work, call, shown, outcome, one.seconds, result.text, one.detail)
+    _observe(run, call, shown, outcome, one.seconds, result.text, one.detail)
 
 
-def _output(work: Work, call: HostedCall, number: int) -> Json:
+def _output(run: Run, call: HostedCall, number: int) -> Json:
     """What the model reads of *call*, and will in later turns."""
     text = call.answer if call.answer is not None else call.result.text if call.result is not None else FAILED
     images = [one for one in call.result.images if one.format != "svg"] if call.result is not None else []
@@ -234,16 +234,14 @@ def _output(work: Work, call: HostedCall, number: int) -> Json:
     if call.id is not None:
         # An image that was drawn is in the item itself.
         drawn = call.shown is not None and call.shown.family.name == "image_generation"
-        kept = () if drawn else work.call_limits.images_to_keep(urls)
-        work.remembered[call.id] = Remembered(
-            call.name, call.arguments, text, max(number, 0), call.call_id, images=kept
-        )
-    output = output_of(text, urls if work.plans[0].upstream.sees else ())
+        kept = () if drawn else run.call_limits.images_to_keep(urls)
+        run.remembered[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id, images=kept)
+    output = output_of(text, urls if run.plans[0].upstream.sees else ())
     return {"type": "function_call_output", "call_id": call.call_id, "output": output}
 
 
 def _observe(
-    work: Work,
+    run: Run,
     call: HostedCall,
     shown: Shown,
     outcome: OutcomeOf,
@@ -251,7 +249,7 @@ def _observe(
     text: str,
     detail: str | None = None,
 ) -> None:
-    trace = work.job.trace
+    trace = run.job.trace
     if trace is None:
         return
     record = ToolCalled(
@@ -263,18 +261,18 @@ def _observe(
         outcome=outcome,
         bytes_in=len(call.arguments.encode("utf-8", "surrogatepass")),
         bytes_out=len(text.encode("utf-8", "surrogatepass")),
-        detail=None if detail is None else work.redacted(detail),
+        detail=None if detail is None else run.redacted(detail),
     )
     trace.observers.notify(record)
 
 
-def _object(text: str) -> Json | None:
-    """*text* as a JSON object; None of what is none. What is empty means no arguments."""
+def _read(text: str, kind: type) -> Any:
+    """Returns *text*, of JSON, as a value; None where it is not of this *kind*."""
     try:
-        value = tree(text or "{}")
+        value = tree(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, kind) else None
 
 
 def mended(arguments: Json, schema: Json) -> Json:
@@ -289,10 +287,5 @@ def mended(arguments: Json, schema: Json) -> Json:
 
 def _mended(text: str, schema: Any) -> Any:
     kind = {"object": dict, "array": list}.get(str(schema.get("type"))) if isinstance(schema, dict) else None
-    if kind is None:
-        return text
-    try:
-        value = tree(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, kind) else text
+    value = None if kind is None else _read(text, kind)
+    return text if value is None else value

@@ -14,7 +14,7 @@ from ...dialects.values import expect, malformed, optional_string, string
 from ...errors import InvalidRequest
 from ...seams.transport import Transport
 from ...tools import FAMILIES, Approval, HostTool, Server
-from ...wire.declared_tools import credentials_of, scrubbed
+from ...wire.response import credentials_of, scrubbed
 from .seams import Json, Listed, Source
 
 # What the host has configured, looked up by family and label.
@@ -22,14 +22,14 @@ from .seams import Json, Listed, Source
 
 @dataclass(slots=True, eq=False, repr=False)  # servers have credentials in their headers
 class Toolbox:
-    """The host's tools: *hosts* by family, *servers* and their *sources* by label. *strangers* is how servers are
+    """The host's tools: *hosts* by family, *servers* and their *sources* by label. *client_named* is how servers are
     opened that only a client names, None where none are; *transport* reaches servers by URL."""
 
     transport: Transport
     hosts: dict[str, HostTool] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
-    strangers: Source | None = None
+    client_named: Source | None = None
 
     @property
     def public(self) -> frozenset[str]:

@@ -29,10 +29,6 @@ class Plain:
     """
 
     def __init__(self, label: str, function: Function) -> None:
-        """Describes *function* for a model.
-
-        :raises TypeError: a parameter cannot be described as JSON Schema.
-        """
         self.function = function
         where = f"mcp: {label}.{function.name}"
         hints = _hints(function.call, where)

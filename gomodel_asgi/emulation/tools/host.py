@@ -16,7 +16,7 @@ from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .functions import FunctionSource
-from .plan import Candidate, Plan, hosted
+from .plan import Candidate, Plan, hosted, plan_of
 from .remembered import remembered_of
 from .remote import client_named, source_of
 from .replay import continuing, has_loose, see
@@ -28,13 +28,12 @@ from .request import (
     lists_known,
     own_items,
     places_of,
-    plan_of,
     referred_to,
     said_before,
 )
 from .results import passed_list
+from .run import Run
 from .seams import Json
-from .work import Work
 
 
 def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
@@ -53,7 +52,7 @@ def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
         elif isinstance(tool, McpTool):
             _add_servers(toolbox, tool.servers)
             if tool.remote is not None:
-                toolbox.strangers = client_named(tool.remote, transport)
+                toolbox.client_named = client_named(tool.remote, transport)
         else:
             raise TypeError(f"tools: {type(tool).__name__} is no tool; make one with tools.web_search and its kin.")
     return toolbox
@@ -77,12 +76,12 @@ def _add_servers(toolbox: Toolbox, servers: Mapping[str, Server]) -> None:
 
 class HostTools:
     """Answers requests that declare tools which the host runs, or continue what such tools have said. *secret* signs
-    what comes back from a client or a store; *run* works on a response, round by round (`loop.run`)."""
+    what comes back from a client or a store; *complete* works on a response, round by round (`loop.complete`)."""
 
-    def __init__(self, toolbox: Toolbox, secret: bytes, run: Callable[[Work], Awaitable[Reply]]) -> None:
+    def __init__(self, toolbox: Toolbox, secret: bytes, complete: Callable[[Run], Awaitable[Reply]]) -> None:
         self.toolbox = toolbox
         self.secret = secret or os.urandom(32)
-        self.run = run
+        self.complete = complete
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as the model asks for.
@@ -102,7 +101,7 @@ class HostTools:
         if not wants:
             return await Exchange(continuing(job, known, own, before, see(chain)), target).run()
         labels = labels_of(chain, self.toolbox)
-        return await self.run(Work(self.toolbox, job, target, chain, labels, known, own, before, self.secret))
+        return await self.complete(Run(self.toolbox, job, target, chain, labels, known, own, before, self.secret))
 
     async def replayed(self, job: Job, *, sees: bool = False) -> Job:
         """*job* with what the model had of hosted tools in place of their items, images too if it *sees* them.
@@ -148,7 +147,7 @@ class HostTools:
         return self._wants(candidates_of(job, target, self.toolbox))
 
     def _wants(self, chain: Sequence[Candidate]) -> bool:
-        return any(any(hosted(one.body, one.declared, self.toolbox, one.upstream)) for one in chain)
+        return any(any(hosted(one, self.toolbox)) for one in chain)
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
         """Returns the declarations that run here whoever of the chain answers and whatever the client has given, by
@@ -159,7 +158,7 @@ class HostTools:
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            here, _ = hosted(one.body, one.declared, self.toolbox, one.upstream)
+            here, _ = hosted(one, self.toolbox)
             here = [each for each in here if each.family != "mcp" or each.label in self.toolbox.servers]
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}

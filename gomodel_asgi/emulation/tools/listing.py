@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -43,6 +43,7 @@ MOST_REFERENCES = 8
 MOST_LIST = 4 * MIB
 """Bytes of all names, descriptions and schemas of one server."""
 
+T = TypeVar("T")
 Notice = Callable[[str], None]
 """Takes what only the operator may know."""
 
@@ -214,11 +215,11 @@ class Cleaner:
         if name in ONE:
             return self.schema(value, depth)
         if name in SEVERAL or (name == "items" and isinstance(value, list)):
-            return [self.schema(one, depth) for one in self._list(value)]
+            return [self.schema(one, depth) for one in _checked(value, list, "list")]
         if name == "items":
             return self.schema(value, depth)
         if name in BY_NAME:
-            return {key: self.schema(one, depth) for key, one in self._dict(value).items()}
+            return {key: self.schema(one, depth) for key, one in _checked(value, dict, "object").items()}
         return self._value(name, value)
 
     def _value(self, name: str, value: Any) -> Any:
@@ -232,7 +233,7 @@ class Cleaner:
             kinds = value if isinstance(value, list) else [value]
             if not kinds or not all(isinstance(kind, str) and kind in TYPES for kind in kinds):
                 raise Unfit("its schema has a type that is none")
-        if name == "enum" and not self._list(value):
+        if name == "enum" and not _checked(value, list, "list"):
             raise Unfit("its schema allows no value")
         if name in ("$ref", "$dynamicRef") and not (isinstance(value, str) and value.startswith("#")):
             raise Unfit("its schema refers to another document")
@@ -247,27 +248,19 @@ class Cleaner:
         """
         if isinstance(value, bool):
             return UNSET  # as drafts before 4 wrote it
-        if not all(isinstance(one, str) for one in self._list(value)):
+        if not all(isinstance(one, str) for one in _checked(value, list, "list")):
             raise Unfit("its schema requires what has no name")
         return list(value)
 
-    def _list(self, value: Any) -> list[Any]:
-        """Returns *value*, a list.
 
-        :raises Unfit: it is none.
-        """
-        if not isinstance(value, list):
-            raise Unfit("its schema has no list where one must be")
-        return value
+def _checked(value: Any, kind: type[T], what: str) -> T:
+    """Returns *value*.
 
-    def _dict(self, value: Any) -> Json:
-        """Returns *value*, an object.
-
-        :raises Unfit: it is none.
-        """
-        if not isinstance(value, dict):
-            raise Unfit("its schema has no object where one must be")
-        return value
+    :raises Unfit: it is no *kind*; *what* says what that is.
+    """
+    if not isinstance(value, kind):
+        raise Unfit(f"its schema has no {what} where one must be")
+    return value
 
 
 # What a call of an MCP server gave, as an `Outcome`: content blocks become one text, and images for who sees.

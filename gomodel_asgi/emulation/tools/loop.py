@@ -36,9 +36,9 @@ from .remembered import encode
 from .replay import Replay
 from .round_chain import RoundChain
 from .rounds import Round
+from .run import FAREWELL, Run
 from .seams import Json
 from .servers import emit_lists, open_servers
-from .work import FAREWELL, Work
 
 LEAST = 16
 """Tokens below which an upstream is not asked for more (OpenAI: `max_output_tokens` is at least 16)."""
@@ -47,19 +47,19 @@ ANEW = frozenset({b"cache-control", b"vary", UNSUPPORTED})
 """Headers of the first round's reply that the response has its own of."""
 
 
-async def run(recorder: Recorder, work: Work) -> Reply:
+async def complete(recorder: Recorder, run: Run) -> Reply:
     """Works on a response: its reply, or its stream once the first round has begun to answer. What came of one whose
     client leaves is kept by *recorder*.
 
     :raises GatewayError: it failed before the client had anything of it.
     """
-    loop = Loop(work)
-    if work.job.stream:
+    loop = Loop(run)
+    if run.job.stream:
         return await loop.streamed(recorder.tasks)
     try:
         return await loop.whole()
     except BaseException:
-        if work.cancel() and recorder.records.keeps:
+        if run.cancel() and recorder.records.keeps:
             await _keep(recorder, loop)
         raise
 
@@ -67,7 +67,7 @@ async def run(recorder: Recorder, work: Work) -> Reply:
 async def _keep(recorder: Recorder, loop: Loop) -> None:
     """Keeps a response whose client has left, as far as it had come."""
     with anyio.move_on_after(FAREWELL, shield=True), suppress(ContentBlocked, GuardUnavailable):
-        job, kept = loop.work.job, loop.reply()
+        job, kept = loop.run.job, loop.reply()
         guards = job.setup.guards
         reply = await (kept if guards is None else guards.answered(job, kept))
         await recorder.record(job, reply)
@@ -78,15 +78,15 @@ async def _keep(recorder: Recorder, loop: Loop) -> None:
 class Loop:
     """The walk of one response."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.chain = RoundChain(work)
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.chain = RoundChain(run)
         self.error: GatewayError | None = None
         """Why nothing came of it, where the client has nothing of it yet."""
         self.fault: Exception | None = None
         """What is wrong with the gateway, the policy or the host."""
-        if work.job.trace is not None:
-            work.job.trace.reads(work.reader, work.emitter.warnings)
+        if run.job.trace is not None:
+            run.job.trace.reads(run.reader, run.emitter.warnings)
 
     # From outside...
 
@@ -104,11 +104,11 @@ class Loop:
 
         :raises GatewayError: it failed before the client had anything of it.
         """
-        outlet = self.work.outlet
+        outlet = self.run.outlet
         assert outlet is not None
         outlet.task = tasks.spawn(self._worked)
         try:
-            await self.work.begun.wait()
+            await self.run.begun.wait()
             self._check()
             return await self.reply()
         except BaseException:
@@ -116,9 +116,9 @@ class Loop:
             raise
 
     def _check(self) -> None:
-        """Lets a failure of the response pass that the client is told in it.
+        """Raises the failure of the response, unless it is reported in the response itself.
 
-        :raises GatewayError: it is not told there.
+        :raises GatewayError: it is not.
         """
         failure = self.fault or self.error
         if failure is not None and not self._is_in_band(failure):
@@ -127,15 +127,15 @@ class Loop:
     def _is_in_band(self, failure: Exception) -> bool:
         """Whether *failure* is reported in the response: a stream's once it has begun, else once a tool was called,
         unless it is a guard's, which lets nobody have any of it."""
-        if self.work.outlet is not None:
-            return self.work.emitter.begun
-        return self.work.ran and not isinstance(failure, ContentBlocked | GuardUnavailable)
+        if self.run.outlet is not None:
+            return self.run.emitter.begun
+        return self.run.ran and not isinstance(failure, ContentBlocked | GuardUnavailable)
 
     async def _worked(self) -> None:
         """Walks to the end. A failure ends the response, or is kept where the client has nothing of it."""
-        work = self.work
+        run = self.run
         try:
-            with anyio.move_on_after(work.until - clock()) as scope:
+            with anyio.move_on_after(run.until - clock()) as scope:
                 await self._walked()
             if scope.cancelled_caught:
                 await self._fail(UpstreamTimeout("The response took longer than allowed."))
@@ -145,50 +145,49 @@ class Loop:
             await self._fail(error)
         except Exception as error:
             self.fault = error
-            work.job.warn([f"hosted tools: {type(error).__name__}"])
+            run.job.warn([f"hosted tools: {type(error).__name__}"])
             await self._fail(GatewayFault("The gateway failed to work on this response."))
         finally:
-            work.begun.set()
-            if work.outlet is not None:
-                work.outlet.end()
+            run.begun.set()
+            if run.outlet is not None:
+                run.outlet.end()
 
     async def _blocked(self, error: ContentBlocked) -> None:
-        """A guard of the host's refuses what a tool is to be given, or what it gave: the response ends where it
-        stands."""
+        """Ends the response where it stands: a guard has refused the arguments or the result of a tool."""
         self.error = detached(error)
         if self._is_in_band(error):
-            self.work.rewriter.cut_off()
+            self.run.rewriter.cut_off()
             await self._end("content_filter", early=True)
 
     async def _fail(self, error: GatewayError) -> None:
         self.error = detached(error)
         if not self._is_in_band(error):
             return
-        if self.work.job.trace is not None:
-            self.work.job.trace.failed(error)
-        self.work.rewriter.cut_off()
-        usage = self.work.rewriter.usage
-        self.work.emitter.usage(usage, usage)
-        self.work.emitter.fail(error)
-        await self.work.flush(last=True)
+        if self.run.job.trace is not None:
+            self.run.job.trace.failed(error)
+        self.run.rewriter.cut_off()
+        usage = self.run.rewriter.usage
+        self.run.emitter.usage(usage, usage)
+        self.run.emitter.fail(error)
+        await self.run.flush(last=True)
 
     async def reply(self) -> Reply:
-        """Returns what there is of it. Whose it is, is known also where no upstream has answered yet."""
-        work, first = self.work, self.chain.first
-        candidate = self.chain.answerer or await resolve(work.target, work.job)
-        provider = provider_of(work.target, work.job).name
-        model = work.target.model or work.job.request.model
+        """Returns the reply as far as it has come; its provider is known even where no upstream has answered yet."""
+        run, first = self.run, self.chain.first
+        candidate = self.chain.answerer or await resolve(run.target, run.job)
+        provider = provider_of(run.target, run.job).name
+        model = run.target.model or run.job.request.model
         made = Reply(
             status=200,
             raw_headers=self._headers(provider, model),
             provider=provider,
             model=model,
             attempts=0,
-            body=None if work.outlet is not None else work.reader.final(),
-            stream=work.outlet,
+            body=None if run.outlet is not None else run.reader.final(),
+            stream=run.outlet,
             candidate=candidate,
-            response_id=None if work.outlet is not None else work.id,
-            remembered=lambda: encode(work.remembered),
+            response_id=None if run.outlet is not None else run.id,
+            remembered=lambda: encode(run.remembered),
         )
         if first is not None:
             made.provider, made.model, made.attempts, made.labels = (
@@ -197,10 +196,10 @@ class Loop:
         return made
 
     def _headers(self, provider: str, model: str | None) -> Headers:
-        left_out = [path for plan in self.work.plans[:1] for path in plan.left_out]
+        left_out = [path for plan in self.run.plans[:1] for path in plan.left_out]
         first = self.chain.first
         if first is None:
-            kind = [STREAM_TYPE, *STREAM_HEADERS] if self.work.outlet is not None else [JSON_TYPE]
+            kind = [STREAM_TYPE, *STREAM_HEADERS] if self.run.outlet is not None else [JSON_TYPE]
             headers = [*kind, *named(provider, (model or "")[:257], 0)]
         else:
             headers = [one for one in first.raw_headers if one[0] not in ANEW]
@@ -213,8 +212,8 @@ class Loop:
     # The walk...
 
     async def _walked(self) -> None:
-        async with self.work.sessions:
-            await open_servers(self.work)
+        async with self.run.sessions:
+            await open_servers(self.run)
             pairs = await self._resumed()
             replay = self.chain.replay()
             replay.round_items += pairs
@@ -222,12 +221,12 @@ class Loop:
 
     async def _resumed(self) -> list[Json]:
         """Calls what the client has approved, without asking the model: the calls and their outputs."""
-        work, approved = self.work, await take_approved(self.work)
+        run, approved = self.run, await take_approved(self.run)
         if not approved:
             return []
-        await emit_lists(work, work.plans[0].upstream)
-        round = begin_approved(work, approved)
-        outputs = await run_calls(work, round)
+        await emit_lists(run, run.plans[0].upstream)
+        round = begin_approved(run, approved)
+        outputs = await run_calls(run, round)
         return [*(call_of(call) for call in round.calls), *outputs]
 
     async def _rounds(self, replay: Replay, resumed: bool) -> None:
@@ -235,10 +234,10 @@ class Loop:
 
         :raises GatewayError: a round has failed.
         """
-        work, number = self.work, 1 if resumed else 0
-        most = work.job.setup.limits.tool_rounds
+        run, number = self.run, 1 if resumed else 0
+        most = run.job.setup.limits.tool_rounds
         while True:
-            last = number >= most or (number > 0 and work.call_limits.spent)
+            last = number >= most or (number > 0 and run.call_limits.spent)
             left = self.chain.tokens_left()
             if left is not None and left < LEAST and number:
                 return await self._end("max_output_tokens", early=True)
@@ -246,12 +245,12 @@ class Loop:
             if round.failure is not None or round.status == "failed":
                 raise round.failure or UpstreamProtocolError("The upstream's response failed.")
             if round.status != "completed":
-                work.rewriter.cut_off()
+                run.rewriter.cut_off()
                 return await self._end(round.reason if round.reason in REASONS else None, early=True)
-            outputs = await run_calls(work, round)
+            outputs = await run_calls(run, round)
             waits = [call for call in round.calls if call.approves]
             for call in waits:
-                request_approval(work, call, round.number)
+                request_approval(run, call, round.number)
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
             replay.round_items += [*round.output, *outputs]
@@ -259,20 +258,20 @@ class Loop:
             number += 1
 
     async def _end(self, reason: Any, *, early: bool = False) -> None:
-        emitter, usage = self.work.emitter, self.work.rewriter.usage
+        emitter, usage = self.run.emitter, self.run.rewriter.usage
         emitter.usage(usage, usage)
-        await self.work.flush()
+        await self.run.flush()
         if early:
             emitter.incomplete(reason)
         else:
             emitter.complete(int(time.time()))
-        await self.work.flush(last=True)
+        await self.run.flush(last=True)
 
     # One round...
 
     async def _round(self, number: int, *, last: bool, left: int | None, listed: bool) -> Round:
-        work = self.work
-        trace = None if work.job.trace is None else RoundTrace(work.job.trace, first=self.chain.first is None)
+        run = self.run
+        trace = None if run.job.trace is None else RoundTrace(run.job.trace, first=self.chain.first is None)
         job, target = self.chain.job(number, trace), self.chain.target(number, last=last, left=left)
         try:
             return await self._answer(await Exchange(job, target).run(), last=last, listed=listed)
@@ -285,25 +284,25 @@ class Loop:
 
         :raises UpstreamProtocolError: it ended without a response.
         """
-        work = self.work
+        run = self.run
         try:
             is_first = self.chain.first is None
             plan = self.chain.answered(reply)
-            alone, native = work.body.get("parallel_tool_calls") is False, plan.upstream.native
-            work.rewriter.begin(plan.shown, plan.functions, native=native, last=last, alone=alone)
+            alone, native = run.body.get("parallel_tool_calls") is False, plan.upstream.native
+            run.rewriter.begin(plan.shown, plan.functions, native=native, last=last, alone=alone)
             if is_first and not listed:
-                await emit_lists(work, plan.upstream)
+                await emit_lists(run, plan.upstream)
             if reply.stream is not None:
                 await self._read(reply)
             else:
-                work.rewriter.whole(await parsed(reply.body or b"null"))
+                run.rewriter.whole(await parsed(reply.body or b"null"))
         finally:
             with anyio.CancelScope(shield=True):
                 await reply.aclose()
-        if work.rewriter.round.status is None and work.rewriter.round.failure is None:
+        if run.rewriter.round.status is None and run.rewriter.round.failure is None:
             raise UpstreamProtocolError("The upstream's stream ended without a response.")
-        return work.rewriter.round
+        return run.rewriter.round
 
     async def _read(self, reply: Reply) -> None:
         while data := await reply.next():
-            await self.work.give(await fed(self.work.reader, data))
+            await self.run.give(await fed(self.run.reader, data))

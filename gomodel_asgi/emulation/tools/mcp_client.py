@@ -102,7 +102,7 @@ def _protocol_error(error: MCPError) -> Json:
 
 
 Work = Callable[[], Awaitable[Any]]
-Run = Callable[[Work], Awaitable[Any]]
+Runner = Callable[[Work], Awaitable[Any]]
 
 
 async def here(work: Work) -> Any:
@@ -113,7 +113,7 @@ async def here(work: Work) -> Any:
 class McpSession:
     """See `seams.Session`. Calls are made by *run*."""
 
-    def __init__(self, client: Client, run: Run, visit: Visit) -> None:
+    def __init__(self, client: Client, run: Runner, visit: Visit) -> None:
         self.client = client
         self.run = run
         self.visit = visit
@@ -205,7 +205,7 @@ async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIt
 
 
 @asynccontextmanager
-async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
+async def _opened(server: Any, run: Runner, visit: Visit) -> AsyncIterator[Session]:
     """Yields a session with *server*, and closes it.
 
     :raises Unlisted: none comes about.

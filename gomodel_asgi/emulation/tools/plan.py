@@ -57,6 +57,11 @@ class Candidate:
     declared: Sequence[Declared] = field(repr=False)
     upstream: Upstream
 
+    @property
+    def tools(self) -> list[Any]:
+        """Returns the request's own tools; they were found to be a list when the declarations were read."""
+        return self.body.get("tools") or []
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -94,17 +99,6 @@ class Plan:
         }  # fmt: skip
 
 
-def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool) -> bool:
-    """Returns whether the host runs the tool *one*, for a request that has functions *beside* it."""
-    if one.family == "mcp":
-        return is_asked(one, toolbox, upstream)
-    host = toolbox.hosts.get(one.family)
-    if host is None:
-        return False
-    lacks = not upstream.has(one) or (beside and not upstream.combines)
-    return host.use == "always" or lacks
-
-
 def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
     """Returns whether the server *one* is asked from here: one that the host has mapped always is; one that only the
     client names where the host admits such, and *upstream* would not ask it itself, or not as it is declared (Anthropic
@@ -112,56 +106,56 @@ def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
     if one.label in toolbox.servers:
         return True
     named = one.family == "mcp" and not one.added and one.value.get("server_url") is not None
-    return named and toolbox.strangers is not None and not upstream.native and not upstream.has(one)
+    return named and toolbox.client_named is not None and not upstream.native and not upstream.has(one)
 
 
-def hosted(
-    body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream
-) -> tuple[list[Declared], list[Declared]]:
-    """Which of the tools *declared* in *body* run here, and which are the host's and run nowhere: a live search that
-    the client forbids, and that a native upstream is not to run either."""
-    beside = has_functions(body, declared, toolbox, upstream)
-    here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
-    running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]
+def hosted(candidate: Candidate, toolbox: Toolbox) -> tuple[list[Declared], list[Declared]]:
+    """Which of the tools of *candidate* run here, and which are the host's and run nowhere: a live search that the
+    client forbids, and that a native upstream is not to run either."""
+    upstream, beside = candidate.upstream, _has_functions(candidate, toolbox)
+    here = [one for one in candidate.declared if _runs_here(one, toolbox, upstream, beside)]
+    running = [one for one in here if not _is_live(one, toolbox.hosts.get(one.family))]
     return running, [one for one in here if upstream.native and one not in running]
 
 
-def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream) -> bool:
+def _runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool) -> bool:
+    """Returns whether the host runs the tool *one*, for a request that has functions *beside* it."""
+    if one.family == "mcp":
+        return is_asked(one, toolbox, upstream)
+    host = toolbox.hosts.get(one.family)
+    if host is None:
+        return False
+    return host.use == "always" or not upstream.has(one) or (beside and not upstream.combines)
+
+
+def _has_functions(candidate: Candidate, toolbox: Toolbox) -> bool:
     """Returns whether the model is shown functions beside what its upstream runs: the client's, or those of a server
     here."""
-    if any(is_asked(one, toolbox, upstream) for one in declared) or brought_by(body.get("input")):
+    if any(is_asked(one, toolbox, candidate.upstream) for one in candidate.declared):
         return True
-    values = body.get("tools")
-    return bool(_functions(values)) if isinstance(values, list) else False
+    return bool(brought_by(candidate.body.get("input")) or _functions(candidate.tools))
 
 
-def is_live(one: Declared, host: HostTool | None) -> bool:
+def _is_live(one: Declared, host: HostTool | None) -> bool:
     """Returns whether *host* searches live where *one* forbids it."""
     forbids = one.family == "web_search" and one.value.get("external_web_access") not in (None, True)
     return forbids and host is not None and host.live
 
 
-def plan(
-    body: Mapping[str, Any],
-    declared: Sequence[Declared],
-    lists: Mapping[str, Sequence[Listed]],
-    toolbox: Toolbox,
-    upstream: Upstream,
-) -> Plan | None:
-    """The plan for *body*, whose hosted tools are *declared*; *lists* are those of the servers, by label. None where
-    nothing of it is the host's.
+def plan_of(candidate: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox, keeps: bool) -> Plan:
+    """The plan of *candidate*; *lists* are those of the servers, by label. *keeps* says that the upstream may know of
+    functions that this request does not name.
 
     :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
     """
-    values = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
-    own = {one.path for one in declared}
-    functions = frozenset(_functions(values)) | brought_by(body.get("input"))
-    running, unwanted = hosted(body, declared, toolbox, upstream)
+    body, declared, upstream, values = candidate.body, candidate.declared, candidate.upstream, candidate.tools
+    running, unwanted = hosted(candidate, toolbox)
     if not running and not unwanted:
-        return None
+        return Plan(upstream, {}, tuple(values), None, None, functions=None, wants=False)
+    functions = frozenset(_functions(values)) | brought_by(body.get("input"))
     gone = {one.path for one in (*running, *unwanted)}
     stays = [value for index, value in enumerate(values) if f"tools[{index}]" not in gone]
-    stays += [one.value for one in declared if one.added and one.path not in gone and one.path in own]
+    stays += [one.value for one in declared if one.added and one.path not in gone]
     shown = _named(_shown(running, lists, toolbox), functions)
     tools = (*stays, *(one.declaration() for one in shown))
     choice = _choice(body.get("tool_choice"), shown, declared)
@@ -176,7 +170,7 @@ def plan(
         choice,
         relaxed(choice),
         tuple(f"{one.path}.external_web_access" for one in unwanted),
-        functions,
+        None if keeps else functions,
         tuple(include),
         limits=upstream.native and any(one.path not in gone for one in declared),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import is_
 from typing import Any
 
 import msgspec
@@ -190,14 +191,14 @@ class Replay:
         if not isinstance(items, list):
             return items  # whoever reads it says what is wrong with it
         made = self.transform(items)
-        if not self.round_items and len(made) == len(items) and all(map(_is, made, items)):
+        if not self.round_items and len(made) == len(items) and all(map(is_, made, items)):
             return items
         return made + readable(self.round_items)
 
 
 def readable(items: list[Any]) -> list[Any]:
     """*items* of rounds that no upstream has kept: without reasoning that brings nothing along, which an upstream would
-    look up, and without the ids of what was said after it (OpenAI: "was provided without its required 'reasoning'
+    look up, and without the ids of the items after it (OpenAI: "was provided without its required 'reasoning'
     item")."""
     made: list[Any] = []
     behind = False
@@ -231,10 +232,6 @@ def _is_loose(item: Any, after: Any) -> bool:
     kind = after.get("type", "message") if isinstance(after, dict) else None
     led = kind == "message" and after.get("role") == "assistant" or str(kind).endswith("_call")
     return not led
-
-
-def _is(one: Any, other: Any) -> bool:
-    return one is other
 
 
 def continuing(

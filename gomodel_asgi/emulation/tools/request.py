@@ -1,10 +1,9 @@
-"""What a request asks of the host's tools, read before anything is asked of an upstream: values in, values out."""
+"""What a request needs of the host's tools, read before any upstream is called: values in, values out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ...dialects.base import Call, carries
@@ -20,7 +19,7 @@ from ...providers.provider import Provider, dialect_of
 from ...routing.target import Target
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
-from .plan import Candidate, Plan, Upstream, hosted, is_asked, plan
+from .plan import Candidate, Upstream, hosted, is_asked, plan_of
 from .remote import read_place
 from .seams import Json, Listed
 
@@ -59,14 +58,14 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
 
 def _mapped(declared: Iterable[Declared], toolbox: Toolbox) -> list[Declared]:
     """Those of *declared* that could run here, if their upstream were unable to."""
-    strangers = toolbox.strangers is not None
-    return [one for one in declared if one.family in toolbox.hosts or (strangers and one.family == "mcp")]
+    client_named = toolbox.client_named is not None
+    return [one for one in declared if one.family in toolbox.hosts or (client_named and one.family == "mcp")]
 
 
 def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
-    """See that what the policy has added is there.
+    """Checks that the host has what the policy has added.
 
-    :raises LookupError: it is not: a programming error of the host's.
+    :raises LookupError: it has not: a programming error of the host's.
     """
     for one in declared:
         if one.added and one.family not in toolbox.hosts and one.label not in toolbox.servers:
@@ -80,15 +79,14 @@ def upstream_of(target: Target, job: Job, mapped: Iterable[Declared] = ()) -> Up
     """
     provider, model = provider_of(target, job), model_of(target, job)
     name = provider.dialect if isinstance(provider.dialect, str) else ""
+    together = name != "gemini" or combines(model)
     own = [one for one in mapped if one.family in provider.runs] if not provider.native else []
     unable = frozenset(one.path for one in own if not _is_able(provider, model, one))
-    return Upstream(
-        provider.runs, model.rpartition("/")[2], provider.native, _combines(name, model), name in SEEING, unable
-    )
+    return Upstream(provider.runs, model.rpartition("/")[2], provider.native, together, name in SEEING, unable)
 
 
 def model_of(target: Target, job: Job) -> str:
-    """The model that *target* is asked for, empty where nobody names one."""
+    """Returns the model that *target* requests, "" where none is named."""
     return (target.model if target.model is not None else job.request.model) or ""
 
 
@@ -100,31 +98,13 @@ def _is_able(provider: Provider, model: str, one: Declared) -> bool:
     try:
         return carries(dialect_of(provider), probe(provider, model, [one.value], strictness), one.value)
     except InvalidRequest:
-        return True  # it is malformed, and whoever gets it says so
+        return True  # it is malformed, which its reader reports
 
 
 def probe(provider: Provider, model: str, tools: Sequence[Any], strictness: Strictness) -> Call:
     """A request for *tools* and nothing else, to see what comes of them."""
     body = {"model": model, "input": "-", "tools": [*tools]}
     return Call("create", body, model, False, provider.name, provider.type or provider.name, strictness)
-
-
-def _combines(dialect: str, model: str) -> bool:
-    """Returns whether *model* takes functions beside tools of the upstream's own."""
-    return dialect != "gemini" or combines(model)
-
-
-def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox, keeps: bool) -> Plan:
-    """The plan of *one*; *keeps* says that the upstream may know of functions that this request does not name.
-
-    :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
-    """
-    found = plan(one.body, one.declared, lists, toolbox, one.upstream)
-    if found is None:
-        tools = one.body.get("tools")
-        stays = tuple(tools) if isinstance(tools, list) else ()
-        return Plan(one.upstream, {}, stays, None, None, functions=None, wants=False)
-    return replace(found, functions=None) if keeps else found
 
 
 def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox) -> Places:
@@ -134,7 +114,7 @@ def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], t
     :raises InvalidRequest: a tool is malformed.
     """
     made = plan_of(one, lists, toolbox, keeps=False)
-    running, left_out = hosted(one.body, one.declared, toolbox, one.upstream)
+    running, left_out = hosted(one, toolbox)
     unlisted = [label for label in labels_of([one], toolbox) if label not in lists]
     tools = [*made.tools, *({"type": "function", "name": f"{label}_"} for label in unlisted)]
     provider, model = provider_of(one.target, job), model_of(one.target, job)

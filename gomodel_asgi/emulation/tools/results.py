@@ -29,7 +29,7 @@ def path_of(shown: Shown) -> Path:
 
 
 async def pass_arguments(job: Job, round: Round) -> None:
-    """Let the guards of replies see the arguments of those calls of *round* that are to be run, now or once the client
+    """Lets the guards of replies see the arguments of those calls of *round* that are to be run, now or once the client
     has approved them.
 
     :raises GatewayError: one refuses them, or cannot say.
@@ -77,7 +77,7 @@ async def passed(job: Job, shown: Shown, returned: Any) -> Any:
 
 
 def _changed(value: Any, path: Path, change: Change) -> Any:
-    """*value*, of a tool's, with each text as *change* gives it for its path; bytes are looked at by nobody."""
+    """*value*, of a tool's, with each text as *change* gives it for its path; bytes stay as they are."""
     if isinstance(value, str):
         return change(path, value)
     if isinstance(value, Page):
@@ -102,7 +102,7 @@ def _changed(value: Any, path: Path, change: Change) -> Any:
 
 
 def _error(value: Any, path: Path, change: Change) -> Any:
-    """*value*, the error of a call, or a part of it; what kind of an error it is, is nobody's word."""
+    """*value*, the error of a call, or a part of it; its `type` stays as it is."""
     if isinstance(value, dict):
         return {name: one if name == "type" else _error(one, (*path, name), change) for name, one in value.items()}
     if isinstance(value, list):

@@ -181,25 +181,13 @@ class CallInput:
 class Family(Protocol):
     """One kind of tool."""
 
-    @property
-    def name(self) -> str:
-        """Returns the name of the family: a key of `KINDS`."""
-        ...
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """The events before the result: the first behind the item's announcement, the others when the call begins."""
-        ...
-
-    @property
-    def text(self) -> str | None:
-        """Returns the name of the argument that the client sees as it is written; "" for all, None for none."""
-        ...
-
-    @property
-    def has_failed_event(self) -> bool:
-        """Whether a failure has an event of its own."""
-        ...
+    name: str
+    phases: tuple[str, ...] = ("in_progress",)
+    """The events before the result: the first behind the item's announcement, the others when the call begins."""
+    text: str | None = None
+    """The argument that the client sees as it is written; "" for all, None for none."""
+    has_failed_event: bool = False
+    """Whether a failure has an event of its own."""
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
         """The description and the parameters of the function that a model is shown."""
@@ -214,7 +202,7 @@ class Family(Protocol):
 
     def begun(self, call: Begun) -> Json:
         """Returns the item as it is announced."""
-        ...
+        return {"type": f"{self.name}_call"}
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         """Returns the result of the call: *returned* is what the host's function gave.
@@ -269,13 +257,13 @@ class Shown:
 MOST_DESCRIBED = 4 * KIB
 """Characters of what a server says about itself or a tool: four times what OpenAI once allowed a function."""
 HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Categories of characters that nobody sees: controls, joiners, marks of direction, tags, private use, unassigned."""
+"""Categories of invisible characters: controls, joiners, marks of direction, tags, private use, unassigned."""
 BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Letters and marks that nobody sees either; some carry whole hidden messages."""
+"""Letters and marks that are invisible too; some carry whole hidden messages."""
 
 
 def plain(text: str, most: int = MOST_DESCRIBED) -> str:
-    """*text* of a server's that a model is to read: without what nobody sees, every space a plain one, and cut to
+    """*text* of a server's that a model is to read: without invisible characters, every space a plain one, and cut to
     *most* characters."""
     if not (text.isascii() and text.isprintable()):
         text = "".join(char if char in "\n\t" else _seen(char) for char in BLANK.sub("", text))

@@ -122,7 +122,7 @@ async def apart(work: Callable[[], Awaitable[Any]]) -> Any:
 BROKEN = "The server could not be asked."
 
 
-class Held:
+class ServerSession:
     """One server of a response. Its *tools* are asked for, unless they are known already (*is_listed*)."""
 
     def __init__(self, source: Source, visit: Visit) -> None:
@@ -186,11 +186,11 @@ class Sessions:
     """The servers of one response, by label. Use as a context manager, in any task."""
 
     def __init__(self) -> None:
-        self.held: dict[str, Held] = {}
+        self.by_label: dict[str, ServerSession] = {}
 
-    async def prepare(self, servers: Sequence[Held]) -> None:
+    async def prepare(self, servers: Sequence[ServerSession]) -> None:
         """Has all *servers* admitted and listed, at the same time."""
-        self.held = {held.visit.label: held for held in servers}
+        self.by_label = {held.visit.label: held for held in servers}
         async with anyio.create_task_group() as group:
             for held in servers:
                 group.start_soon(held.prepare)
@@ -201,8 +201,8 @@ class Sessions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        opened = [held for held in self.held.values() if held.opened is not None]
-        self.held = {}  # visits know the response, and the response knows us
+        opened = [held for held in self.by_label.values() if held.opened is not None]
+        self.by_label = {}  # visits know the response, and the response knows us
         if not opened:
             return
         with anyio.CancelScope(shield=True):  # each bounds itself

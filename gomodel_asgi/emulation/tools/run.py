@@ -1,4 +1,4 @@
-"""What all of one response's parts share: the request as it came, the plans, the writer, what the model has had."""
+"""The run of one response: what all parts of the work on it share, and its stream."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from .sessions import Sessions
 
 
 FAREWELL = 5.0
-"""Seconds that a loop which is let go of may take to end."""
+"""Seconds that a loop may take to end once its client has left."""
 
 
 class Outlet:
-    """See `exchange.reply.Stream`. At most about *most* bytes wait in it. *cancelled* ends the response of which the
-    client has let go; whether there is anything of it to be kept."""
+    """See `exchange.reply.Stream`. At most about *most* bytes wait in it. *cancelled* ends the response whose
+    client has left, and returns whether there is anything of it to keep."""
 
     def __init__(self, reader: Reader, most: int, trace: Trace | None, cancelled: Callable[[], bool]) -> None:
         self.reader = reader
@@ -152,10 +152,10 @@ def _nothing_left() -> bool:
     return False
 
 
-class Work:
-    """One response. *chain* is that of *target*, *labels* are the servers to be listed, *known* is what is remembered
-    of items, *own* are the items of the request's own input and *before* those of the turns that it continues. *secret*
-    signs what comes back from a client or a store."""
+class Run:
+    """The run of one response. *chain* is that of *target*, *labels* are the servers to be listed, *known* is what is
+    remembered of items, *own* are the items of the request's own input and *before* those of the turns that it
+    continues. *secret* signs what comes back from a client or a store."""
 
     def __init__(
         self,
@@ -215,7 +215,8 @@ class Work:
             await self.outlet.give(events, last=last)
 
     def cancel(self) -> bool:
-        """The client has left: the response ends with what was finished, if a tool has run; whether it has."""
+        """Ends the response, whose client has left, with what is finished. Returns whether a tool has run; else nothing
+        changes."""
         if not self.ran or self.emitter.terminal is not None:
             return False
         self.rewriter.cut_off()
