@@ -68,7 +68,7 @@ async def explained(setup: Setup, inbound: Inbound, tenant: str | None, places: 
 
 
 def candidate(target: Target, provider: Provider, model: str | None, number: int) -> Candidate:
-    """The *number*th Target of a chain as it is explained; *model* is the client's."""
+    """Returns the *number*th Target of a chain as it is explained; *model* is the client's."""
     why = "the policy's Target" if number == 0 else f"fallback {number}, if all before it fail"
     model = model if target.model is None else target.model
     return Candidate(provider.name, model, provider.address, provider.dialect_name, why)

@@ -58,8 +58,8 @@ class Setup:
     """Targets that name no more than a provider and a model, made concrete once."""
 
     def trace(self, request_id: str = "", scope: Scope | None = None, kind: Booked = "exchange") -> Trace | None:
-        """A trace for one exchange, where anybody wants to know of it. No other place makes one. *scope* is that of the
-        request, *kind* what it is to the ledger."""
+        """Returns a trace for one exchange, where anybody wants to know of it. No other place makes one. *scope* is
+        that of the request, *kind* what it is to the ledger."""
         if not self.observed:
             return None
         trace = Trace(self.observers, request_id)
@@ -68,7 +68,7 @@ class Setup:
         return trace
 
     def health_of(self, which: str | Provider, tenant: str | None) -> ProviderHealth:
-        """How a provider is doing, as *tenant* sees it.
+        """Returns how a provider is doing, as *tenant* sees it.
 
         :raises KeyError: no provider of this name is configured.
         """
@@ -305,7 +305,7 @@ class Guards(Protocol):
 
 
 def nothing_shown(target: Target) -> ShownFunctions:
-    """What models are shown where the host runs no tools."""
+    """Returns what models are shown where the host runs no tools."""
     return NOTHING_SHOWN
 
 

@@ -35,13 +35,13 @@ class Stream(Protocol):
     """Awaited, once, before the client gets the event that ends the response."""
 
     async def next(self) -> bytes:
-        """The next whole events for the client, `b""` at the end.
+        """Returns the next whole events for the client, `b""` at the end.
 
         :raises Broken: the upstream died inside an event that was already given in part.
         """
 
     def final(self) -> bytes:
-        """The response object that ended the stream.
+        """Returns the response object that ended the stream.
 
         :raises GatewayError: none did.
         """
@@ -105,8 +105,8 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         return {name.decode("ascii"): value.decode("latin-1") for name, value in self.raw_headers}
 
     async def next(self) -> bytes:
-        """The next whole events of a stream, or the whole body; `b""` at the end. Never raises for the upstream's
-        failures, which are reported in band."""
+        """Returns the next whole events of a stream, or the whole body; `b""` at the end. Never raises for the
+        upstream's failures, which are reported in band."""
         if self.stream is not None:
             return await self.stream.next()
         if self.before_end is not None:
@@ -115,7 +115,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         return data
 
     async def read(self) -> bytes:
-        """The whole body (of a stream: all its events as sent)."""
+        """Returns the whole body (of a stream: all its events as sent)."""
         pieces = []
         while data := await self.next():
             pieces.append(data)
@@ -123,7 +123,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         return b"".join(pieces)
 
     async def json(self) -> Any:
-        """The body, parsed. Of a stream: the response object that ended it.
+        """Returns the body, parsed. Of a stream: the response object that ended it.
 
         :raises GatewayError: the stream failed before it had one, or it holds more than may be parsed.
         """
@@ -145,7 +145,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
             await self.aclose()
 
     def response(self) -> Response:
-        """A Starlette response that sends this reply, streaming where it streams."""
+        """Returns a Starlette response that sends this reply, streaming where it streams."""
         response: Response = type(self).make_response(self)
         return response
 
@@ -202,7 +202,7 @@ STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
 
 
 def json_reply(value: Any, provider: str, model: str | None) -> Reply:
-    """*value* (JSON, or bytes of it) as the reply; *provider* and *model* are those that once gave it."""
+    """Returns *value* (JSON, or bytes of it) as the reply; *provider* and *model* are those that once gave it."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
     return _of_no_upstream(body, [JSON_TYPE], provider, model)
 

@@ -45,7 +45,7 @@ class Window:
         self.counted += counts
 
     def counts(self, now: float) -> tuple[int, int, int]:
-        """Requests, failures, and spaced failures of both windows. Nothing is changed by looking."""
+        """Returns requests, failures, and spaced failures of both windows. Nothing is changed by looking."""
         age = now - self.since
         if age >= 2 * WINDOW:
             return NOTHING
@@ -71,7 +71,7 @@ class Circuit:
         self.opened, self.probed = now, None
 
     def wait(self, now: float) -> float:
-        """Seconds until it lets a request through."""
+        """Returns the seconds until it lets a request through."""
         if self.opened is None:
             return 0.0
         return max(0.0, (self.opened if self.probed is None else self.probed) + PAUSE - now)

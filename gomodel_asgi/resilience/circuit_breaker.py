@@ -118,7 +118,7 @@ class Breaker(Window):
     # One request...
 
     def admit(self, tenant: str | None) -> Permit | None:
-        """A permit for a request of *tenant*; None where it would only fail."""
+        """Returns a permit for a request of *tenant*; None where it would only fail."""
         permit = Permit(self, tenant)
         if self.failing or self.shared.opened is not None or self.nobody.circuit.opened is not None:
             permit.at = self.clock()
@@ -131,7 +131,7 @@ class Breaker(Window):
         return permit
 
     def retry_after(self, tenant: str | None) -> float:
-        """Seconds until a request of *tenant* is let through."""
+        """Returns the seconds until a request of *tenant* is let through."""
         return self._wait(tenant, self.clock())
 
     def success(self, tenant: str | None) -> None:
@@ -206,11 +206,11 @@ class Breaker(Window):
         return "open" if "open" in states else "half-open" if states else "closed"
 
     def wait(self, now: float) -> float:
-        """Seconds until anybody's request is let through."""
+        """Returns the seconds until anybody's request is let through."""
         return self._everybodys(now).wait(now)
 
     def shut_out(self, now: float) -> int:
-        """How many tenants are refused, or probe, while others are not."""
+        """Returns how many tenants are refused, or probe, while others are not."""
         if self._everybodys(now).opened is not None:
             return 0
         failing = [record for record in self.failing.values() if record.counts(now)[0]]
@@ -230,7 +230,7 @@ class Breaker(Window):
     # Circuits...
 
     def _open_for(self, tenant: str | None, now: float) -> list[Circuit]:
-        """The open circuits that a request of *tenant* has to pass."""
+        """Returns the open circuits that a request of *tenant* has to pass."""
         found = []
         record = self.nobody if tenant is None else self.failing.get(tenant)
         if record is not None and record.circuit.opened is not None:
@@ -274,7 +274,7 @@ class Breaker(Window):
         self._report()
 
     def _everybodys(self, now: float) -> Circuit:
-        """The circuit that shuts everybody out: the shared one; where nobody has a tenant, theirs."""
+        """Returns the circuit that shuts everybody out: the shared one; where nobody has a tenant, theirs."""
         if self.shared.opened is not None or self.nobody.circuit.opened is None:
             return self.shared
         for place in (self.answered, self.failing):

@@ -119,7 +119,7 @@ class Health:
         """How many the breakers know, each counted where it is known."""
 
     def breaker(self, provider: Provider, model: str | None, credential: str) -> Breaker:
-        """The breaker of this provider, model and credential (its fingerprint, never the key)."""
+        """Returns the breaker of this provider, model and credential (its fingerprint, never the key)."""
         if model is not None and len(model) > LONGEST_MODEL:
             model = shortened(model)
         key = (provider.name, provider.base_url, model, credential)
@@ -141,7 +141,7 @@ class Health:
             self.pace.popitem(last=False)
 
     def snapshot(self, name: str) -> ProviderHealth:
-        """What is known of the provider of this name, as everybody sees it."""
+        """Returns what is known of the provider of this name, as everybody sees it."""
         return self._snapshot(name, Breaker.state)
 
     def seen_by(self, tenant: str | None, name: str) -> ProviderHealth:
@@ -149,7 +149,7 @@ class Health:
         return self._snapshot(name, lambda breaker, now: breaker.state_for(tenant, now))
 
     def of_all(self, names: Iterable[str], draining: bool) -> GatewayHealth:
-        """What is known of these providers, and of every breaker."""
+        """Returns what is known of these providers, and of every breaker."""
         now = self.clock()
         providers = {name: self.snapshot(name) for name in names}
         known = tuple(self.breakers.items())
@@ -216,7 +216,7 @@ class Health:
 
 
 def shortened(model: str) -> str:
-    """A long *model* within `LONGEST_MODEL` characters, distinct from every other."""
+    """Returns a long *model* within `LONGEST_MODEL` characters, distinct from every other."""
     digest = hashlib.blake2b(model.encode(errors="replace"), digest_size=16).hexdigest()
     return f"{model[: LONGEST_MODEL - len(digest) - 1]}~{digest}"
 

@@ -138,7 +138,7 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return self.registry.by_name
 
     def health(self, provider: str | Provider) -> ProviderHealth:
-        """How *provider* is doing for this tenant: its breakers, what is under way, recent failures.
+        """Returns how *provider* is doing for this tenant: its breakers, what is under way, recent failures.
 
         :raises KeyError: no such provider is configured.
         """
@@ -147,7 +147,8 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return self.health_of(provider, self.tenant)
 
     def default(self) -> Target:
-        """The Target that the hint policy would give, so that a policy handles its own cases and leaves the rest.
+        """Returns the Target that the hint policy would give, so that a policy handles its own cases and leaves the
+        rest.
 
         :raises UnknownProvider: the hint names no configured provider.
         :raises UnknownModel: no provider serves the model.
@@ -237,13 +238,13 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
 
 
 def _shown(text: str) -> str:
-    """*text* as it may stand in a message: short and printable."""
+    """Returns *text* as it may stand in a message: short and printable."""
     return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
 def _path(location: tuple[int | str, ...], value: Any) -> str:
-    """`("input", 3, "content")` as `input[3].content`. What does not lead into *value*, the body, is no part of it: a
-    branch of a union that pydantic tried; but for the last part, below an object: a member that is missing."""
+    """Returns `("input", 3, "content")` as `input[3].content`. What does not lead into *value*, the body, is no part of
+    it: a branch of a union that pydantic tried; but for the last part, below an object: a member that is missing."""
     path = ""
     for number, part in enumerate(location):
         if isinstance(value, list) and isinstance(part, int) and part < len(value):
@@ -282,17 +283,17 @@ class Registry:
         object.__setattr__(self, "only", next(iter(by_name.values())) if len(by_name) == 1 else None)
 
     def find(self, hint: str) -> Provider | None:
-        """The provider that *hint* names."""
+        """Returns the provider that *hint* names."""
         return self.by_name.get(hint) or self.by_type.get(hint)
 
     def serving(self, model: str) -> Provider | None:
-        """The first provider whose patterns match *model*."""
+        """Returns the first provider whose patterns match *model*."""
         return next((one for one in self.by_name.values() if one.serves(model)), None)
 
 
 def split_model(model: str | None, hint: str | None, registry: Registry) -> tuple[str | None, str | None]:
-    """Hint and bare model. A prefix `name/model` is a hint only where there is no explicit one and the name is known;
-    with an explicit hint, one prefix that equals it exactly is taken off."""
+    """Returns the hint and the bare model. A prefix `name/model` is a hint only where there is no explicit one and the
+    name is known; with an explicit hint, one prefix that equals it exactly is taken off."""
     if model is None or "/" not in model:
         return hint, model
     prefix, rest = model.split("/", 1)

@@ -113,7 +113,7 @@ class Target(Options, frozen=True):
         return f"Target({self.provider!r}, model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
 
     def chain(self) -> list[Target]:
-        """This Target and its fallbacks, theirs included, in the order in which they are tried."""
+        """Returns this Target and its fallbacks, theirs included, in the order in which they are tried."""
         return [self, *(one for fallback in self.fallbacks for one in fallback.chain())]
 
 

@@ -107,7 +107,7 @@ class Counters(Protocol):
         """
 
     async def figures(self, lines: Sequence[Line], now: float) -> tuple[Figures, ...]:
-        """What each line has spent and held."""
+        """Returns what each line has spent and held."""
 
     async def aclose(self) -> None:
         """Closes what this event loop has open."""

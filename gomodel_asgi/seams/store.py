@@ -62,7 +62,7 @@ class Local(Protocol):
         """What is kept that is meant to last for ever, always in one object: while it is empty nobody was forgotten."""
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
-        """The value, None where there is none; it has been used now."""
+        """Returns the value, None where there is none; it has been used now."""
 
     def keep(
         self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
@@ -192,7 +192,7 @@ def is_shared(store: Store) -> bool:
 
 
 def local_of(store: Store) -> Local | None:
-    """*store* as one in this process, if it is one; None if not."""
+    """Returns *store* as one in this process, if it is one; None if not."""
     found: Local | None = getattr(store, "local", None) if hasattr(type(store), "local") else None
     return found
 
@@ -240,7 +240,7 @@ def require_atomic(store: Store, purpose: str) -> None:
 
 
 def lifetime(ttl: float | None, default: float) -> float:
-    """Seconds that a record lives, `math.inf` for ever: *ttl*, or *default* where it is None.
+    """Returns the seconds that a record lives, `math.inf` for ever: *ttl*, or *default* where it is None.
 
     :raises ValueError: it is not positive.
     """

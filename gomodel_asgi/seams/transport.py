@@ -58,7 +58,7 @@ class UpstreamReply(Protocol):
     """Whether a `read` that timed out may be repeated without loss."""
 
     async def read(self, timeout: float) -> bytes:
-        """The next bytes of the body, at least one; `b""` once the body has ended as its framing promised.
+        """Returns the next bytes of the body, at least one; `b""` once the body has ended as its framing promised.
 
         :raises UpstreamTimeout: nothing came within *timeout* seconds.
         :raises UpstreamTruncated: the connection closed before the body's end.

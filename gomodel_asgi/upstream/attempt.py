@@ -124,7 +124,7 @@ class Attempt(Struct):
         return upstream, kind == unary.EVENT_STREAM
 
     async def _next_round(self, outgoing: Outgoing, streams: bool) -> UpstreamReply:
-        """The reply to a request that goes on with an answer, within a deadline of its own.
+        """Returns the reply to a request that goes on with an answer, within a deadline of its own.
 
         :raises GatewayError: there is none, or it is in another form than the first, which was a stream or not.
         """
@@ -150,7 +150,7 @@ class Attempt(Struct):
         return error
 
     async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
-        """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*.
+        """Returns all of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*.
 
         :raises UpstreamTimeout: the time for the request is over.
         :raises UpstreamProtocolError: it is larger than *limit*.
@@ -247,7 +247,7 @@ class Attempt(Struct):
                 return Answer(upstream.status, upstream.headers, reader, upstream, held)
 
     async def _more(self, upstream: UpstreamReply, reader: Reader, holding: bool) -> bytes:
-        """The next events of a stream that nothing has been sent of yet."""
+        """Returns the next events of a stream that nothing has been sent of yet."""
         timeout = self._left()
         if holding and upstream.resumable and not self.last:
             timeout = min(timeout, self._gate_left())

@@ -48,7 +48,7 @@ async def check_strings(found: list[tuple[str, str]], limits: Limits) -> None:
 
 
 def strings_of(body: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The strings that hold JSON, by path."""
+    """Returns the strings that hold JSON, by path."""
     found: list[tuple[str, str]] = []
     for name in ITEM_LISTS:
         items = body.get(name)
@@ -64,7 +64,7 @@ def strings_of(body: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:
-    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
+    """Returns the request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
 
     :raises InvalidRequest: it cannot be parsed, names no model, or names state or a file that is not to be had.
     """
@@ -103,7 +103,7 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
 
 
 async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoing:
-    """*call* in the upstream's form.
+    """Returns *call* in the upstream's form.
 
     :raises InvalidRequest: it cannot be translated.
     """

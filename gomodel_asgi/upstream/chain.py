@@ -48,7 +48,7 @@ class Exchange(Struct):
     """The code of the failure by which the chain went on to it, None where it is the Target's own."""
 
     async def run(self) -> Reply:
-        """The reply of the Target, or of one of its fallbacks.
+        """Returns the reply of the Target, or of one of its fallbacks.
 
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
@@ -249,7 +249,7 @@ class Exchange(Struct):
 
 
 async def guarded_exchange(job: Job, target: Target) -> Reply:
-    """The reply of *target*, or of one of its fallbacks, as the host's guards let it pass.
+    """Returns the reply of *target*, or of one of its fallbacks, as the host's guards let it pass.
 
     :raises GatewayError: nothing answered, or nothing that may be given.
     :raises LookupError: the policy named an unknown provider.

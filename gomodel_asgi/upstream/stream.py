@@ -31,7 +31,7 @@ Error = TypeVar("Error", bound=GatewayError)
 
 
 def detached(error: Error) -> Error:
-    """*error*, without its traceback and its causes."""
+    """Returns *error*, without its traceback and its causes."""
     error.__traceback__ = error.__cause__ = error.__context__ = None
     return error
 
@@ -41,7 +41,7 @@ LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal 
 
 
 async def fed(reader: Reader, data: bytes) -> bytes:
-    """What *reader* gives for *data*; where a large event may become whole, it is read beside the loop.
+    """Returns what *reader* gives for *data*; where a large event may become whole, it is read beside the loop.
 
     :raises UpstreamProtocolError: as `Reader.feed`.
     """
@@ -85,7 +85,7 @@ class Stream:
         """Awaited, once, before the client gets the event that ends the response."""
 
     async def next(self) -> bytes:
-        """The next whole events for the client, `b""` at the end.
+        """Returns the next whole events for the client, `b""` at the end.
 
         :raises Broken: the upstream died inside an event that was already given in part.
         """
@@ -121,7 +121,7 @@ class Stream:
         return b""
 
     def final(self) -> bytes:
-        """The response object that ended the stream.
+        """Returns the response object that ended the stream.
 
         :raises GatewayError: none did.
         """
@@ -215,7 +215,7 @@ class Rounds:
         self._ask = ask
 
     async def read(self, timeout: float) -> bytes:
-        """More of the body; see `UpstreamReply.read`.
+        """Returns more of the body; see `UpstreamReply.read`.
 
         :raises GatewayError: the next request failed.
         """
@@ -286,7 +286,7 @@ class TracedStream(Stream):
 
 
 async def followed(pending: Awaitable[Reply], trace: Trace) -> Reply:
-    """The reply that *pending* gives to the host's own code; its trace ends with it."""
+    """Returns the reply that *pending* gives to the host's own code; its trace ends with it."""
     try:
         reply = await pending
     except GatewayError as error:

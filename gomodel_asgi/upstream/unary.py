@@ -86,7 +86,7 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
 
 
 def outlined(body: bytes) -> Outline:
-    """What the reply *body* says of itself, in one step.
+    """Returns what the reply *body* says of itself, in one step.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     """
@@ -111,7 +111,7 @@ async def outline(body: bytes) -> Outline:
 
 
 def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientReader:
-    """A reader of a native upstream that is not quite one."""
+    """Returns a reader of a native upstream that is not quite one."""
     params = candidate.target.params or {}
     echo = job.request.envelope.values((*DEFAULTS, *OPTIONAL_ECHO))
     name = candidate.provider.name if job.setup.stamp else None
@@ -136,7 +136,7 @@ async def as_stream(body: bytes, limits: Limits) -> bytes:
 
 
 def final(reader: Reader) -> bytes:
-    """The response that a stream ended with.
+    """Returns the response that a stream ended with.
 
     :raises GatewayError: it ended with none.
     """

@@ -59,7 +59,7 @@ MOST_CANDIDATES = 1024
 
 
 def kept(target: Target, job: Job) -> ResolvedTarget | None:
-    """*target* made concrete, where one that says the same has been before."""
+    """Returns *target* made concrete, where one that says the same has been before."""
     if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
         return None
     if target.timeouts is not None or target.retries is not None:
@@ -110,7 +110,7 @@ async def _resolved(target: Target, job: Job) -> ResolvedTarget:
 
 
 def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:
-    """The gateway's timeouts, with what the provider and then the Target have of their own put over them."""
+    """Returns the gateway's timeouts, with what the provider and then the Target have of their own put over them."""
     timeouts = setup.timeouts
     for giver in (provider, target):
         timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
@@ -118,7 +118,7 @@ def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:
 
 
 def longest(target: Target, job: Job) -> float:
-    """Seconds that the exchange may take in all: the most that any Target of the chain allows.
+    """Returns the seconds that the exchange may take in all: the most that any Target of the chain allows.
 
     :raises LookupError: the policy named an unknown provider.
     """
@@ -142,7 +142,7 @@ async def _credential(provider: Provider, target: Target) -> Credential:
 
 
 def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
-    """The request to an upstream that speaks another API."""
+    """Returns the request to an upstream that speaks another API."""
     kind = (outgoing.method, outgoing.path, outgoing.query, outgoing.headers, job.stream)
     own = bool(candidate.provider.forward_headers) or b"idempotency-key" in job.headers
     form = None if own else candidate.forms.get(kind)
@@ -268,7 +268,7 @@ def _headers(candidate: ResolvedTarget, job: Job, has_body: bool, extra: Headers
 
 
 def _over(headers: Headers, *layers: Headers) -> Headers:
-    """*headers* with later layers replacing earlier members of the same name."""
+    """Returns *headers* with later layers replacing earlier members of the same name."""
     for layer in layers:
         if layer:
             names = {name for name, _ in layer}
@@ -277,7 +277,8 @@ def _over(headers: Headers, *layers: Headers) -> Headers:
 
 
 def _joining(needed: Headers, headers: Headers) -> Headers:
-    """*headers* with the values of the list headers in *needed* added to what a configuration has put over them."""
+    """Returns *headers* with the values of the list headers in *needed* added to what a configuration has put over
+    them."""
     for name, value in needed:
         if name in LISTS and (name, value) not in headers:
             values = [part.strip() for key, given in headers if key == name for part in given.split(b",")]
@@ -287,7 +288,7 @@ def _joining(needed: Headers, headers: Headers) -> Headers:
 
 
 def _joined(query: str, candidate: ResolvedTarget) -> str:
-    """The client's raw query under the provider's own, which wins."""
+    """Returns the client's raw query under the provider's own, which wins."""
     fixed = candidate.provider.fixed_query
     if not fixed or not query:
         return fixed or query
