@@ -24,7 +24,7 @@ from gomodel_asgi.settings import MIB, Limits
 from gomodel_asgi.wire.json_body import Envelope
 from gomodel_asgi.wire.json_pieces import read_object
 from gomodel_asgi.wire.json_scan import Unreadable, counted
-from gomodel_asgi.wire.token_estimate import estimated
+from gomodel_asgi.wire.usage import estimated
 
 Steps = Generator[None, None, Any]
 

@@ -29,8 +29,7 @@ def check_string(name: str, value: object, wanted: str = "a string") -> None:
 
     :raises TypeError: *value* is of another type.
     """
-    if not isinstance(value, str):
-        raise refusal(name, wanted, value)
+    check_instance(name, value, str, wanted)
 
 
 def check_flags(**flags: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-# Which event loop runs us, asked without a system call where trio was never imported.
+# Which event loop runs us, found without a system call where trio was never imported.
 
 
 def on_trio() -> bool:

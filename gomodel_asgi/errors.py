@@ -91,7 +91,7 @@ class GatewayError(Exception):
     should_retry: bool | None = None
     """What the header `x-should-retry` says of repeating the request; None: the header is not sent."""
     cache: str | None = None
-    """What the cache had of the request, where it was asked: `hit` or `miss`."""
+    """What the cache had of the request, where it was looked up: `hit` or `miss`."""
     closes: bool = False
     """Whether the client's connection has to be closed, since the rest of the request may still come on it."""
     detail: str | None = None
@@ -112,18 +112,8 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        if status is not None:
-            self.status = status
-        if code is not None:
-            self.code = code
-        if param is not None:
-            self.param = param
-        if retry_after is not None:
-            self.retry_after = retry_after
-        if detail is not None:
-            self.detail = detail
-        if advice is not None:
-            self.advice = advice
+        given = dict(status=status, code=code, param=param, retry_after=retry_after, detail=detail, advice=advice)
+        vars(self).update({name: value for name, value in given.items() if value is not None})  # else the class's own
 
     @property
     def payload(self) -> dict[str, object]:
@@ -187,7 +177,7 @@ class RequestTimeout(InvalidRequest):
 
 
 class ToolsUnlisted(InvalidRequest):
-    """A server of tools could not be asked what it has (OpenAI, "MCP and connectors": HTTP 424)."""
+    """A server of tools could not list them (OpenAI, "MCP and connectors": HTTP 424)."""
 
     status = 424
     code = "http_error"
@@ -256,8 +246,8 @@ class QuotaExceeded(RateLimited):
         headers = [*self.limit_headers]
         if self.quota is not None:
             headers.append((b"x-gomodel-quota", self.quota.encode("ascii")))
+        headers += super().headers()
         if self.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after))))
             headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(self.retry_after * 1000))))
         return headers
 
@@ -272,7 +262,6 @@ class ContentBlocked(RoutingError):
 class UnknownProvider(RoutingError):
     """The hint names no configured provider."""
 
-    status = 400
     code = "unknown_provider"
     param = "provider"
 
@@ -291,7 +280,6 @@ class UnknownModel(RoutingError):
 class ProviderConflict(RoutingError):
     """Two explicit hints disagree."""
 
-    status = 400
     code = "provider_conflict"
     param = "provider"
 
@@ -405,7 +393,7 @@ class UpstreamStale(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    """What came back is not a reply of the API that was asked, or is larger than `limits` allows."""
+    """What came back is not a reply of the upstream's API, or is larger than `limits` allows."""
 
     code = "upstream_protocol_error"
 

@@ -25,8 +25,7 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 class Body(Struct, frozen=True, kw_only=True):
     """Where ids may stand in a body.
 
-    *members* name a response or a conversation, *nested* a response below a member (its path); the elements of *items*
-    may stand for stored items.
+    *members* name a response or a conversation, *nested* (a path) a response, the elements of *items* stored items.
     """
 
     members: tuple[str, ...]

@@ -167,8 +167,7 @@ async def guarded(job: Job, target: Target, guards: Guards) -> Job:
 
 
 async def shown(job: Job, kept: Reply) -> Reply:
-    """*kept*, the gateway's own reply, as the host's guards let the client have it: what is shown of the store may lie
-    there from before there were any.
+    """Returns *kept*, from the store, as the host's guards let it pass: it may be older than they are.
 
     :raises GatewayError: a guard refuses it, or cannot say.
     """
@@ -183,8 +182,7 @@ async def shown(job: Job, kept: Reply) -> Reply:
 
 
 async def routed(job: Job) -> Target:
-    """Where the request goes: nothing that it names or brings is looked at before the policy has let the caller in,
-    but for what the policy may see.
+    """Returns the policy's Target. Before it only what the policy may see is looked up, after it all else.
 
     :raises GatewayError: it goes nowhere.
     """

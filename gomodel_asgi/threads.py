@@ -25,6 +25,8 @@ from anyio.lowlevel import RunVar, checkpoint
 from .errors import PolicyTimeout
 from .settings import LITTLE
 
+T = TypeVar("T")
+
 THREADS = 40
 """Worker threads of one event loop, as many as anyio has by itself."""
 _slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
@@ -129,17 +131,18 @@ async def call(function: Callable[..., Any], *args: Any) -> Any:
     """
     if is_coroutine_function(function):
         return await function(*args)
-    answer = await _of_this_loop().run(function, *args)
+    answer = await of_this_loop(_slots, Slots).run(function, *args)
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _of_this_loop() -> Slots:
+def of_this_loop(own: RunVar[T], make: Callable[[], T]) -> T:
+    """Returns what the running event loop has of its *own*, made when it is first needed."""
     try:
-        return _slots.get()
+        return own.get()
     except LookupError:
-        slots = Slots()
-        _slots.set(slots)
-        return slots
+        made = make()
+        own.set(made)
+        return made
 
 
 def _thread_safe_scheduler() -> Callable[[Callable[[], None]], object]:
@@ -154,8 +157,6 @@ def _thread_safe_scheduler() -> Callable[[Callable[[], None]], object]:
 
 # Work that would hold the event loop, done in steps or beside it.
 
-
-T = TypeVar("T")
 
 PARSING_THREADS = 2
 """Threads that parse large bodies; more would only wait for the interpreter's lock."""
@@ -181,13 +182,5 @@ async def beside(size: int, function: Callable[[], T], *, ends: bool = False) ->
     """
     if size <= LITTLE:
         return function()
-    return await to_thread.run_sync(function, abandon_on_cancel=not ends, limiter=_beside_limiter())
-
-
-def _beside_limiter() -> CapacityLimiter:
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = CapacityLimiter(PARSING_THREADS)
-        _limiter.set(limiter)
-        return limiter
+    limiter = of_this_loop(_limiter, lambda: CapacityLimiter(PARSING_THREADS))
+    return await to_thread.run_sync(function, abandon_on_cancel=not ends, limiter=limiter)

@@ -233,7 +233,7 @@ INNER = {
     "gomodel_asgi.dialects.lenient",
     "gomodel_asgi.gateway",
     "gomodel_asgi.schema",
-    "gomodel_asgi.stores.redis_client",
+    "gomodel_asgi.stores.redis",
     "gomodel_asgi.transport.http11",
 }
 """Modules that list their names for the package's own use: hosts name these dialects and transports in other ways."""

@@ -138,7 +138,7 @@ def test_without_any_optional_library_each_module_is_imported_or_says_what_to_in
     said = dict(line.split("\t") for line in done.stdout.splitlines())
     unhelpful = {name: text for name, text in said.items() if " install " not in text}
     assert unhelpful.keys() <= {"gomodel_asgi.transport.mcp_http"}, unhelpful  # imported by the client of mcp alone
-    assert {"gomodel_asgi.stores.redis_client", "gomodel_asgi.contrib.prometheus"} <= said.keys()
+    assert {"gomodel_asgi.stores.redis", "gomodel_asgi.contrib.prometheus"} <= said.keys()
     named = {extra for text in said.values() for extra in re.findall(r"\[(\w+)\]", text)}
     assert named <= EXTRAS.keys() and len(named) >= 8, named
 

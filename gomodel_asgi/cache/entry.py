@@ -37,7 +37,7 @@ _response = parser(dict[str, Any])
 
 
 def is_final(response: bytes) -> bool:
-    """Whether *response* is a response object that has completed, and can be given again."""
+    """Returns whether *response* is a response object that has completed, and can be given again."""
     try:
         return _is_final(_response(response))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -54,7 +54,7 @@ def _is_final(found: dict[str, Any]) -> bool:
 
 
 def replayed(entry: Entry, id: str, at: int, *, stamp: bool, stream: bool) -> tuple[bytes, bytes]:
-    """The response object of *entry* under the *id*, as made at Unix time *at*, and what the client gets of it.
+    """Returns the response object of *entry* under the *id*, as made at Unix time *at*, and what the client gets of it.
 
     An item whose `encrypted_content` its upstream may have bound to the item's id keeps that.
 

@@ -41,7 +41,8 @@ _sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 def message_of(body: bytes) -> bytes | None:
-    """The part of a key that *body* gives, the same whatever order its members are in; None where it is not cached.
+    """Returns the part of a key that *body* gives, the same whatever order its members are in; None where it is not
+    cached.
 
     :raises msgspec.MsgspecError: it cannot be parsed.
     :raises RecursionError: it is nested too deeply.
@@ -58,7 +59,7 @@ def message_of(body: bytes) -> bytes | None:
 
 
 def holds_all(body: Mapping[str, Any]) -> bool:
-    """Whether the answer to *body* depends on nothing but what it holds."""
+    """Returns whether the answer to *body* depends on nothing but what it holds."""
     if any(body.get(name) not in EMPTY for name in REFERRING):
         return False
     items, tools = body.get("input"), body.get("tools") or []
@@ -74,7 +75,7 @@ def _type(value: Any, default: Any = None) -> Any:
 
 
 def _objects(value: Any) -> Iterable[dict[str, Any]]:
-    """All objects in *value*, however deep."""
+    """Yields all objects in *value*, however deep."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -86,7 +87,7 @@ def _objects(value: Any) -> Iterable[dict[str, Any]]:
 
 
 def _names_other(given: dict[str, Any]) -> bool:
-    """Whether an object of the request stands for something that lies elsewhere."""
+    """Returns whether an object of the request stands for something that lies elsewhere."""
     if given.get("type") == "item_reference" or given.keys() == {"id"}:
         return True
     for name, value in given.items():

@@ -63,7 +63,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 def wish_of(value: bytes) -> Wish:
-    """What the value of a `cache-control` header asks for."""
+    """Returns what the value of a `cache-control` header asks for."""
     directives = [part.strip().lower() for part in value.split(b",")]
     ages = [int(found[1]) for part in directives if (found := MAX_AGE.fullmatch(part))]
     return Wish(-1 if b"no-cache" in directives else min(ages, default=2**31), b"no-store" not in directives)
@@ -97,8 +97,8 @@ class Cache:
         return await self.records.cached.forget(tenant, [CACHED])
 
     async def look_up(self, job: Job, target: Target, ask: Ask) -> LookUp | None:
-        """What is kept of *job*, None where it does not ask for a new response. *ask* asks a function of the host's
-        about it.
+        """Returns what is kept of *job*, None where it does not ask for a new response. *ask* asks a function of the
+        host's about it.
 
         :raises GatewayError: a guard does not let pass what is kept, or cannot say.
         """
@@ -123,7 +123,7 @@ class Cache:
         return found
 
     async def _find(self, found: LookUp, target: Target, ask: Ask) -> tuple[Entry, ResolvedTarget] | None:
-        """The entry that answers the request, and the Target that it answers for.
+        """Returns the entry that answers the request, and the Target that it answers for.
 
         :raises Bypass: the cache is not to be asked.
         """
@@ -231,7 +231,7 @@ class LookUp:
             job.trace.checked("hit", age, whole)
 
     async def _guarded(self, entry: Entry, guards: Guards, age: float) -> Entry:
-        """*entry* as the guards let it pass today.
+        """Returns *entry* as the guards let it pass today.
 
         :raises LookupError: there is nothing in it that they could be asked about.
         :raises GatewayError: they do not let it pass, or cannot say.
@@ -263,8 +263,8 @@ class LookUp:
                 reply.stream.before_end = partial(self._ending, reply, reply.stream.before_end)
 
     def _is_the_targets(self, reply: Reply) -> bool:
-        """Whether *reply* is what the request will be answered with again: not that of another upstream, or one whose
-        tools have looked at the world."""
+        """Returns whether *reply* is what the request will be answered with again: not that of another upstream, or one
+        whose tools have looked at the world."""
         return reply.status == 200 and reply.remembered is None and header(reply.raw_headers, FALLBACK) is None
 
     async def _ending(self, reply: Reply, before: Callable[[], Awaitable[object]] | None) -> None:
@@ -286,7 +286,7 @@ class LookUp:
 
 
 def _is_bound(job: Job, target: Target) -> bool:
-    """Whether *job* stands in a connection or a conversation, or asks for what its body does not say."""
+    """Returns whether *job* stands in a connection or a conversation, or asks for what its body does not say."""
     request = job.request
     return bool(
         request.connection is not None

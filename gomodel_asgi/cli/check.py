@@ -21,9 +21,8 @@ from ..policies import hint
 from ..providers.provider import Provider, is_pattern
 from ..routing.policy import name_of, targets_of
 from ..threads import call, is_coroutine_function
-from .infrastructure import probes
 from .loading import of_django, write_json, write_pairs, write_table
-from .probe import Finding, Row, probe
+from .probe import Finding, Row, probe, probes
 
 STATUSES = {
     "no_policy": 10,
@@ -77,7 +76,7 @@ def of_gateway(gateway: Gateway) -> Iterator[Finding]:
 
 
 def _is_djangos(gateway: Gateway) -> bool:
-    """Whether *gateway* is that of Django's settings, which somebody has asked for."""
+    """Returns whether *gateway* is that of Django's settings, which somebody has asked for."""
     configuration = sys.modules.get("gomodel_asgi.contrib.django.configuration")
     made = None if configuration is None else configuration.get_gateway
     return made is not None and made.cache_info().currsize > 0 and made() is gateway
@@ -102,7 +101,7 @@ def notes_of(gateway: Gateway, prefix: str, others: int) -> list[str]:
 
 
 def _names_models(policy: Any) -> bool:
-    """Whether *policy* names models, or may: one that is asked for them does."""
+    """Returns whether *policy* names models, or may: one that is asked for them does."""
     while isinstance(policy, partial) and not hasattr(policy, "models"):
         policy = policy.args[0] if policy.func is call else policy.func
     inner = getattr(policy, "made_of", None)
@@ -194,6 +193,6 @@ def _policy(ask: Any) -> str:
 
 
 def _has_plain(policy: Any) -> bool:
-    """Whether one of those that *policy* is made of is a plain function."""
+    """Returns whether one of those that *policy* is made of is a plain function."""
     inner = getattr(policy, "made_of", ())
     return any(_has_plain(one) or not is_coroutine_function(one) for one in inner)

@@ -106,7 +106,7 @@ def _members(value: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _mounts(value: Any) -> bool:
-    """Whether the path of *value* is one that it takes from those behind it: a mount's."""
+    """Returns whether the path of *value* is one that it takes from those behind it: a mount's."""
     return hasattr(value, "app") and hasattr(value, "routes") or getattr(value, "is_mount", False) is True
 
 

@@ -121,7 +121,7 @@ async def costs(asked: Asked) -> Page:
 
 
 def _day(text: str | None, default: date) -> date | None:
-    """The day that *text* names, None where it names none."""
+    """Returns the day that *text* names, None where it names none."""
     if not text:
         return default
     try:

@@ -135,7 +135,7 @@ class Visit:
         await self.answer(view)
 
     async def ask(self) -> View | None:
-        """What the host lets this request see.
+        """Returns what the host lets this request see.
 
         :raises TypeError: it has answered with something else.
         """
@@ -145,8 +145,8 @@ class Visit:
         return view
 
     async def ask_again(self) -> View | None:
-        """What it may see while its stream is open. Behind its status there is none to answer with: who would be sent
-        to a login sees nothing.
+        """Returns what it may see while its stream is open. Behind its status there is none to answer with: who would
+        be sent to a login sees nothing.
 
         :raises TypeError: as `ask`.
         """

@@ -74,8 +74,8 @@ class Tabs:
         self.todays: dict[View, tuple[float, Shown]] = {}
 
     def has_room(self, view: View) -> bool:
-        """Whether another one of *view* may be opened. Where all places are taken, those who see the same and have
-        more of them than these would have give up their oldest one: nobody keeps the others out."""
+        """Returns whether another one of *view* may be opened. Where all places are taken, those who see the same and
+        have more of them than these would have give up their oldest one: nobody keeps the others out."""
         if len(self.open) < TABS:
             return True
         token, counts = loop_token(), Counter(tab.tenants for tab in self.open)

@@ -27,11 +27,11 @@ class Watched(Protocol):
     in_flight: InFlight
 
     def health(self) -> GatewayHealth:
-        """How its providers are doing."""
+        """Returns how its providers are doing."""
         ...
 
     async def explain(self, body: Mapping[str, Any], *, tenant: str | None = None) -> Explanation:
-        """What its policy would do with *body*.
+        """Returns what its policy would do with *body*.
 
         :raises GatewayError: the body is malformed.
         :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.

@@ -264,7 +264,7 @@ async def explain(asked: Asked) -> Page | None:
 
 
 def _body(given: dict[str, str]) -> Shown:
-    """The request that the form describes.
+    """Returns the request that the form describes.
 
     :raises ValueError: what more it has is no JSON object.
     """

@@ -221,11 +221,11 @@ class Recorder:
             self.booked.popitem(last=False)
 
     def _open(self, context: Context) -> Exchange:
-        """The exchange of *context*, which has just begun, or of which only the end is recorded."""
+        """Returns the exchange of *context*, which has just begun, or of which only the end is recorded."""
         return Exchange(context, _now(), self.clock())
 
     def _known(self, record: Record) -> Exchange | None:
-        """The exchange of *record* while it is under way. What comes behind its end opens it no second time."""
+        """Returns the exchange of *record* while it is under way. What comes behind its end opens it no second time."""
         found = self.under_way.get(record.context.exchange)
         if found is not None:
             found.context = record.context
@@ -287,7 +287,7 @@ class Recorder:
             found.notes.append(Note(kind, text))
 
     def _over(self, number: int) -> Exchange | None:
-        """The exchange of this number, which has ended: something may still go wrong behind it."""
+        """Returns the exchange of this number, which has ended: something may still go wrong behind it."""
         return next((one for one in reversed(tuple(self.exchanges)) if one.context.exchange == number), None)
 
     def _ended(self, record: Ended) -> None:

@@ -58,7 +58,7 @@ class View:
         return None if self.tenants is Everybody.ALL else frozenset(self.tenants)
 
     def shows(self, tenant: str | None) -> bool:
-        """Whether the requests of *tenant* may be seen."""
+        """Returns whether the requests of *tenant* may be seen."""
         return self.tenants is Everybody.ALL or tenant in self.tenants
 
     def choices(self, most: int) -> list[str] | None:

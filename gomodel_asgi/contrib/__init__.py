@@ -18,7 +18,7 @@ class Bounded:
         self.known: set[str] = set()
 
     def __call__(self, value: str | None) -> str:
-        """*value* as a label; `""` for None."""
+        """Returns *value* as a label; `""` for None."""
         if not value or value in self.known:
             return value or ""
         if len(self.known) >= self.limit:

@@ -267,7 +267,7 @@ class GatewayCollector(Collector):
         registry.register(self)
 
     def describe(self) -> list[Metric]:
-        """The families that `collect` gives, without samples: registering does not look."""
+        """Returns the families that `collect` gives, without samples: registering does not look."""
         return [_states(), _dropped()]
 
     def collect(self) -> Iterator[Metric]:

@@ -18,7 +18,7 @@ from .values import expect, malformed, optional_string, string
 
 
 NO_OUTPUT = "No output of this call was recorded."
-"""What a model is told of a call whose output is not there."""
+"""What a model reads of a call whose output is not there."""
 Json = dict[str, Any]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ToolKind = Literal["function", "custom", "search"]

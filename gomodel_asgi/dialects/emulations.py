@@ -109,9 +109,9 @@ class Unfenced:
         return text
 
 
-# Items of tools that a target does not have, as text: what was asked and what came back.
+# Items of tools that a target does not have, as text: the question and the result.
 #
-# History must never refuse a request, and a model that is not told what it has found searches again. What an item
+# History must never refuse a request, and a model that does not see what it has found searches again. What an item
 # lacks is left out, whatever it holds in its place: these are the client's own words.
 
 
@@ -170,7 +170,7 @@ def in_messages(items: list[Any], shown: ShownFunctions = NOTHING_SHOWN, unread:
 
 
 def as_message(item: Json) -> Json | None:
-    """Returns a message that tells of *item*, whose type is a string; None where it says nothing."""
+    """Returns a message that describes *item*, whose type is a string; None where it says nothing."""
     kind = item["type"]
     if kind.endswith("_output") or kind == RESPONSE:
         return _message("user", "input_text", output_as_text(item))
@@ -198,7 +198,7 @@ def _action(label: str) -> Callable[[Json], str]:
 
 
 def _text_of(label: str, member: str) -> Callable[[Json], str]:
-    """An item that tells all in one member."""
+    """Returns the words of an item that has all in one member."""
     return lambda item: _labelled(label, f"\n{string_in(item, member)}" if string_in(item, member).strip() else "")
 
 

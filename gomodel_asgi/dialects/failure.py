@@ -97,12 +97,16 @@ def completed_shape(data: bytes) -> bytes:
 
 
 def reported_failure(data: bytes, status: int = 502) -> GatewayError:
-    """Returns the error that *data* describes: an error body, an `error` event, a failed response.
+    """Returns the error that *data* describes: an error body, an `error` event, a failed response; see `failure_in`."""
+    return failure_in(_error_of(_load(data)), status)
+
+
+def failure_in(error: Any, status: int = 502) -> GatewayError:
+    """Returns the failure that an upstream's *error* object describes.
 
     Refused credentials become an `UpstreamAuthError` whose text is only in `detail`; all else an `UpstreamRejected`
     with the error's own status, or *status*.
     """
-    error = _error_of(_load(data))
     status = named_status(error) or status
     message = _message(error)
     if status in AUTH:

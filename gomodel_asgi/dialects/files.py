@@ -1,5 +1,5 @@
 """Files that a request names by id or by URL, for upstreams that cannot read them: which there are, and their bytes
-put in their place. The host is asked for them in between; no URL is ever opened here or there.
+put in their place. The host provides them in between; no URL is ever opened here or there.
 
 What kind a file is, its bytes say: its name and the client may say what they like.
 """

@@ -1,10 +1,10 @@
 """Items of hosted tools in a conversation, from us or from another provider, for a model that has no such tool.
 
-Strategy: what an item holds is read in one place, `contents_of`: what was asked, and what came of it. A tool that
+Strategy: what an item holds is read in one place, `contents_of`: the question and the result. A tool that
 the host runs is a function to the model: its items become calls of that function, each with its result. Others become
 text, since a model would call again what it has seen called, and a client knows no function that it did not declare.
 
-History must never refuse a request, and a model that is not told what it has found searches again. What an item lacks
+History must never refuse a request, and a model that does not see what it has found searches again. What an item lacks
 is left out, whatever it holds in its place: these are the client's own words.
 """
 
@@ -100,7 +100,7 @@ def may_hold(data: bytes) -> bool:
 def replayed(
     items: Sequence[Any], shown: ShownFunctions = NOTHING_SHOWN, unread: frozenset[str] = ALL
 ) -> Iterator[tuple[int, Any]]:
-    """*items*, each with its place among them: an approval told with the request that it answers, and calls of tools
+    """*items*, each with its place among them: an approval as a part of the request that it answers, and calls of tools
     that are *shown* as calls of their functions. The results stand behind all calls of the turn. *unread* are the
     families whose items the target cannot read; those of others stay as they are, unless they are shown."""
 
@@ -123,7 +123,7 @@ def replayed(
             continue
         if kind == REQUEST and is_rendered(item):
             if string_in(item, "id") in called:
-                continue  # the call tells all of it
+                continue  # the call holds all of it
             item = {**item, "verdict": verdict_on(verdicts.get(string_in(item, "id")))}
         name = shown.names.get(key_of(item)) if kind in HOSTED_CALLS else None
         if name is None:
@@ -216,14 +216,10 @@ def _file_search(item: Json) -> Contents:
 
 
 def _code_interpreter(item: Json) -> Contents:
-    code = string_in(item, "code")
-    logs = [string_in(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in _outputs(item)]
+    code, outputs = string_in(item, "code"), objects(item.get("outputs"))
+    logs = [string_in(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in outputs]
     found = (*_found("Output", logs), *_end_of(item))
     return Contents("Code that was run", f"\n{code}" if code.strip() else "", {"code": code}, found)
-
-
-def _outputs(item: Json) -> list[Json]:
-    return objects(item.get("outputs"))
 
 
 def _image_generation(item: Json) -> Contents:

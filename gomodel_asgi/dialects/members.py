@@ -13,7 +13,17 @@ from typing import Any, Literal
 
 from .content import Json
 from .tools import SEARCH, FunctionTool, HostedTool, Tools, family_of
-from .unsupported import INCLUDE, OBFUSCATION, OF_MEMBER, REASONING_CONTEXT, REASONING_MODE, UNKNOWN_MEMBER, Unsupported
+from .unsupported import (
+    INCLUDE,
+    OBFUSCATION,
+    OF_MEMBER,
+    REASONING_CONTEXT,
+    REASONING_MODE,
+    SERVICE_TIER,
+    UNKNOWN_MEMBER,
+    VERBOSITY,
+    Unsupported,
+)
 from .values import expect, malformed, mapping, optional_string, string
 
 STATE = frozenset(
@@ -35,6 +45,7 @@ HARMLESS: Mapping[str, Collection[Any]] = {
 }
 """Values that ask for what every target does anyway."""
 
+FORMATS = ("text", "json_object", "json_schema")
 LOGPROBS = "message.output_text.logprobs"
 INCLUDED = frozenset(
     {"reasoning.encrypted_content", "message.input_image.image_url", "computer_call_output.output.image_url"}
@@ -87,6 +98,49 @@ def reasoning_of(members: Mapping[str, Any], unsupported: Unsupported) -> Mappin
     if "context" in reasoning:
         unsupported.leave_out(REASONING_CONTEXT, "reasoning.context")
     return reasoning
+
+
+def text_format(members: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Returns the type of `text.format`, `text` where there is none, and the format.
+
+    :raises InvalidRequest: it is malformed, or of no type that there is.
+    """
+    format = mapping(mapping(members, "text"), "format", "text")
+    kind = string(format, "type", "text.format") if format else "text"
+    if kind not in FORMATS:
+        raise malformed("text.format.type", f"must be one of {', '.join(FORMATS)}")
+    return kind, format
+
+
+def leave_out_verbosity(members: Mapping[str, Any], unsupported: Unsupported) -> None:
+    """Leaves out a `text.verbosity` that asks for another than the usual one.
+
+    :raises InvalidRequest: it is refused.
+    """
+    if mapping(members, "text").get("verbosity") not in (None, "medium"):
+        unsupported.leave_out(VERBOSITY, "text.verbosity")
+
+
+def stop_sequences(members: Mapping[str, Any]) -> list[str] | None:
+    """Returns `stop` as a list, None where it is absent.
+
+    :raises InvalidRequest: it is neither a string nor a list of strings.
+    """
+    stop = members.get("stop")
+    if stop is None or isinstance(stop, str):
+        return None if stop is None else [stop]
+    return [expect(one, str, f"stop[{index}]") for index, one in enumerate(expect(stop, list, "stop"))]
+
+
+def tier_of(members: Mapping[str, Any], tiers: Mapping[str, str | None], unsupported: Unsupported) -> str | None:
+    """Returns what the target calls the `service_tier`, by *tiers*; None where it has none to ask for.
+
+    :raises InvalidRequest: it is no string, or none of *tiers* and refused.
+    """
+    tier = members.get("service_tier")
+    if tier is not None and expect(tier, str, "service_tier") not in tiers:
+        unsupported.leave_out(SERVICE_TIER, "service_tier", f"the service tier `{tier[:64]}`")
+    return None if tier is None else tiers.get(tier)
 
 
 # `tool_choice` in all its forms, as one neutral value that fits the tools which are really offered.

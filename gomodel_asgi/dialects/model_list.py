@@ -1,7 +1,7 @@
-"""How each API lists its models: what a page of them is asked for with, and what it says.
+"""How each API lists its models: the query of a page, and what the page holds.
 
 Sources: the references of OpenAI ("List models"), Anthropic ("List Models") and Gemini ("models.list"). Whoever speaks
-another API is asked as OpenAI is.
+another API is queried as OpenAI is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 PATH = "/models"
 LONGEST_NAME = 512  # characters of a model's name
-LONGEST_CURSOR = 2048  # characters of what asks for the next page
+LONGEST_CURSOR = 2048  # characters of the cursor of the next page
 LATEST = 1 << 53  # seconds: what every client can hold
 GENERATES = "generateContent"
 
@@ -30,7 +30,7 @@ class ListedModel(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True):
-    """A page of a list; *query* asks for the next one, None: it was the last."""
+    """A page of a list; *query* is that of the next one, None: it was the last."""
 
     models: tuple[ListedModel, ...]
     query: str | None = None
@@ -120,6 +120,6 @@ def _next(query: str, name: str, cursor: Any) -> str:
 
 
 OPENAI = Form("", _openai)
-ANTHROPIC = Form("limit=1000", _anthropic)  # 20 at a time, unless asked
-GEMINI = Form("pageSize=1000", _gemini)  # 50 at a time, unless asked
+ANTHROPIC = Form("limit=1000", _anthropic)  # the default is 20 at a time
+GEMINI = Form("pageSize=1000", _gemini)  # the default is 50 at a time
 FORMS: Mapping[str, Form] = {"anthropic": ANTHROPIC, "gemini": GEMINI}

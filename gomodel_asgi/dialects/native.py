@@ -24,9 +24,9 @@ from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
 from ..wire.json_body import span_in, with_member
 from ..wire.json_scan import UNREADABLE, short
-from ..wire.redaction import RedactingFramer, redactor_of
+from ..wire.redaction import Redactor, redactor_of
 from ..wire.response import DONE, TERMINAL, error_event, frame, response_error, response_object
-from ..wire.sse import BOM, Event, parse, split
+from ..wire.sse import BOM, Event, Framer, parse, split
 from .failure import reported_failure
 from .reader import MEANINGLESS, failure_of, is_failure, members_and_type, number
 
@@ -54,6 +54,25 @@ def is_lifecycle(head: bytes) -> bool:
     they are whole.
     """
     return b'"response"' in head
+
+
+class RedactingFramer(Framer):
+    """A framer whose parts are blacked out; its whole events are not."""
+
+    def __init__(self, redactor: Redactor, **options: Any) -> None:
+        super().__init__(**options)
+        self.redactor = redactor
+
+    def _part(self) -> bytes:
+        self.pending = bytearray(self.redactor.of(bytes(self.pending)))
+        end = len(self.pending) - self.redactor.longest
+        if end <= 3:  # which stay anyhow
+            return b""
+        behind = self.pending[end:]
+        del self.pending[end:]
+        part = super()._part()
+        self.pending += behind
+        return part
 
 
 class NativeReader:
@@ -185,7 +204,7 @@ class NativeReader:
         if parsed is None:
             return event
         if done:
-            return self.close()  # clients stop reading here: a failure told behind it would not be seen
+            return self.close()  # clients stop reading here: a failure behind it would not be seen
         return self._lifecycle(event, parsed)
 
     def _lifecycle(self, event: bytes, parsed: Event) -> bytes:

@@ -159,15 +159,13 @@ class TranslatedReader:
         self.limits = limits
         self.decoder = Decoder(limit=limits.event)
         self.continuing = cast(Continuing, translator) if hasattr(translator, "again") else None
-        """The translator, if its upstream may want to be asked again before the answer ends."""
+        """The translator, if its upstream may want a further request before the answer ends."""
         self.again: Outgoing | None = None
         """The request that the upstream wants to be made, to go on with an answer that has not ended."""
         self.terminal: str | None = None
         """How the response ended, in the events that were taken; None while it has not."""
         self.failure: GatewayError | None = None
-        """The failure that the upstream reported inside its reply."""
         self.meaningful = False
-        """Whether something has come that the client would miss."""
         self.response_id: str | None = emitter.response["id"]
         """The id that the response has from its beginning."""
         self.begun = False

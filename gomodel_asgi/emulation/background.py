@@ -40,8 +40,7 @@ from ..resilience.concurrency import Allowance
 from ..routing.target import Target
 from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
-from ..wire.declared_tools import credentials_of
-from ..wire.response import response_object
+from ..wire.response import credentials_of, response_object
 from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, settle_orphaned
 from .event_log import EventLog, Follower, Leases, is_unfinished, status_of, with_status
 

@@ -39,13 +39,13 @@ from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside, paced
-from ..upstream.call import refusing_depth
+from ..upstream.bodies import refusing_depth
 from ..upstream.chain import guarded_exchange, lacks_operation
 from ..upstream.upstream_request import resolve
 from ..wire.headers import FALLBACK
 from ..wire.json_body import Envelope
 from ..wire.json_scan import run
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

@@ -1,6 +1,6 @@
 """Requests that generate nothing, for upstreams that have no such thing: a count of tokens, and a warm-up.
 
-Tokens are counted by the upstream where it counts, else estimated (`wire.token_estimate`) from what would be sent, in
+Tokens are counted by the upstream where it counts, else estimated (`wire.usage`) from what would be sent, in
 the upstream's own form; the answer then has `"estimated": true`. A warm-up (`"generate": false`) goes to an upstream
 with a socket of its own, and is answered here for any other.
 """
@@ -21,8 +21,7 @@ from ..upstream.call import call_of, outgoing_of
 from ..upstream.chain import Exchange, guarded_exchange, lacks_operation
 from ..upstream.upstream_request import native, resolve, retold
 from ..wire.response import response_object, stream_of
-from ..wire.token_estimate import estimated
-from ..wire.usage import usage
+from ..wire.usage import estimated, usage
 
 NOTHING = usage(input=0, output=0)
 

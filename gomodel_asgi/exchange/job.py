@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+from urllib.parse import parse_qsl
 
 from msgspec import Struct
 from starlette.types import Scope
@@ -357,6 +359,14 @@ class Job(Struct):
     def rewrites(self) -> bool:
         """Whether a native reply has to be written anew: under another id, or with items of the gateway's own."""
         return self.response_id is not None or bool(self.leading)
+
+    def starting_after(self, provider: Provider) -> int | None:
+        """Returns the number after which a rewritten stream of *provider* goes on that is sent again; None where
+        nothing of it is left out."""
+        if self.request.operation != "retrieve" or not provider.normalize:
+            return None
+        given = [value for name, value in parse_qsl(self.query) if name == "starting_after"]
+        return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
 
     @property
     def bound(self) -> bool:

@@ -197,25 +197,21 @@ class Failed(Reply, kw_only=True, eq=False):
 
 
 JSON_TYPE = (b"content-type", b"application/json")
-
-
 STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
-
-
 STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
-
-
-# Replies that no upstream was asked for.
 
 
 def json_reply(value: Any, provider: str, model: str | None) -> Reply:
     """*value* (JSON, or bytes of it) as the reply; *provider* and *model* are those that once gave it."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    headers = [JSON_TYPE, *named(provider, (model or "")[:257], 0)]
-    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=body)
+    return _of_no_upstream(body, [JSON_TYPE], provider, model)
 
 
 def streamed(events: bytes, provider: str, model: str | None) -> Reply:
     """Returns *events* as the reply."""
-    headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
-    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=events)
+    return _of_no_upstream(events, [STREAM_TYPE, *STREAM_HEADERS], provider, model)
+
+
+def _of_no_upstream(body: bytes, headers: Headers, provider: str, model: str | None) -> Reply:
+    headers = [*headers, *named(provider, (model or "")[:257], 0)]
+    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=body)

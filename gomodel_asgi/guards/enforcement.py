@@ -20,7 +20,7 @@ from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..tasks import Tasks
 from ..threads import beside, paced
-from ..upstream.call import too_deep
+from ..upstream.bodies import too_deep
 from ..wire.json_body import Envelope, encode
 from ..wire.json_pieces import SMALL
 from ..wire.response import DONE
@@ -70,7 +70,7 @@ class Enforcement:
         return found
 
     def _concerns(self, guard: Guard, request: RoutingRequest, job: Job) -> bool:
-        """Whether *guard* is to be asked; one that cannot say when is."""
+        """Returns whether *guard* is to be asked; one that cannot say when is."""
         try:
             return guard.when is None or bool(guard.when(request))
         except Exception as error:
@@ -85,21 +85,21 @@ class Enforcement:
         found.output = tuple(guard for guard in self.guards if guard.output is not None and guard.name in looking)
 
     def looks(self, job: Job, stage: Stage) -> bool:
-        """Whether any guard is asked about what *job* says (`input`), or is answered (`output`)."""
+        """Returns whether any guard is asked about what *job* says (`input`), or is answered (`output`)."""
         return bool(getattr(self.attend(job), stage))
 
     def answering(self, job: Job) -> tuple[str, ...]:
-        """The names of those that look at what *job* is answered."""
+        """Returns the names of those that look at what *job* is answered."""
         return tuple(guard.name for guard in self.attend(job).output)
 
     def asked(self, job: Job) -> tuple[str, ...]:
-        """The names of those that are asked about *job*, or about what it is answered, in their order."""
+        """Returns the names of those that are asked about *job*, or about what it is answered, in their order."""
         found = self.attend(job)
         return tuple(guard.name for guard in self.guards if guard in (*found.input, *found.output))
 
     def forgetful(self, job: Job, provider: Provider) -> Provider:
-        """*provider* as *job* asks it: where a reply is looked at, as one that keeps nothing, since what it kept, on a
-        socket of its own too, would be what no guard has seen."""
+        """Returns *provider* as *job* asks it: where a reply is looked at, as one that keeps nothing, since what it
+        kept, on a socket of its own too, would be what no guard has seen."""
         if not (provider.keeps_state or provider.websocket):
             return provider
         asked = self.attend(job)
@@ -115,10 +115,9 @@ class Enforcement:
     # What goes to a model...
 
     async def requested(self, job: Job) -> Envelope | None:
-        """The request as it is to be sent; None where nothing in it was replaced.
+        """Returns the request as it is to be sent; None where nothing in it was replaced.
 
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses it, or cannot say.
         :raises InvalidRequest: it cannot be parsed.
         """
         if job.request.operation not in BODIED or not self.looks(job, "input"):
@@ -128,11 +127,10 @@ class Enforcement:
         return made
 
     async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
-        """*job* as *provider* may get it: with what it continues, in place of which stands what the guards have let
-        pass. What they have let pass already is not shown to them again.
+        """Returns *job* as *provider* may get it: with what it continues, in place of which stands what the guards have
+        let pass. What they have let pass already is not shown to them again.
 
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses it, or cannot say.
         :raises InvalidRequest: what it continues cannot be read.
         """
         found = self.attend(job)
@@ -159,8 +157,8 @@ class Enforcement:
         return job if body is whole else structs.replace(job, continuation=Passed(base, body=body))
 
     async def _sent(self, job: Job, envelope: Envelope, *, is_passed: bool = False) -> Envelope:
-        """*envelope* as an upstream may get it: itself where nothing has to be changed. What a guard here answers, no
-        upstream is asked."""
+        """Returns *envelope* as an upstream may get it: itself where nothing has to be changed. What a guard here
+        answers, no upstream is asked."""
         found = self.attend(job)
         if found.wish is not None:
             envelope = envelope.with_members({n: raw for n, raw in envelope.members.items() if n != MODERATION})
@@ -171,8 +169,7 @@ class Enforcement:
     async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """*body*, a request's, with what it is that a model may read of it.
 
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses it, or cannot say.
         """
         if not self.looks(job, "input"):
             return body
@@ -196,8 +193,7 @@ class Enforcement:
         """Asks about the texts at *places*, but for those that may go to a model already. Returns what replaces those
         that have to be replaced, by path.
 
-        :raises ContentBlocked: a guard refuses them.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses them, or cannot say.
         """
         inspection = Inspection(self.attend(job), self.observers, job, stage)
         if not inspection.guards:
@@ -215,8 +211,7 @@ class Enforcement:
     async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
         """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
 
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses it, or cannot say.
         """
         texts = await self.looked(job, stage, [*of_tools(value, path)])
         return replaced(value, {place[len(path) :]: text for place, text in texts.items()})
@@ -224,7 +219,7 @@ class Enforcement:
     # What comes from it...
 
     async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
-        """The reply that *answer* gives, with nothing in it that the guards have not let pass.
+        """Returns the reply that *answer* gives, with nothing in it that the guards have not let pass.
 
         :raises GatewayError: there is none, or a guard has blocked it, failed, or taken too long.
         """
@@ -326,8 +321,8 @@ class Passed:
 
 
 def _members(envelope: Envelope, body: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
-    """The members of *envelope* that are not to be sent as they came: those with *texts* in them, and those that say
-    more than was looked at. Of two members of one name that is the last, and some upstreams read the first."""
+    """Returns the members of *envelope* that are not to be sent as they came: those with *texts* in them, and those
+    that say more than was looked at. Of two members of one name that is the last, and some upstreams read the first."""
     changed = {path[0] for path in texts}
     made = unlogged(replaced({name: body[name] for name in changed}, texts)) if changed else {}
     found = {name: msgspec.Raw(encode(value)) for name, value in made.items()}

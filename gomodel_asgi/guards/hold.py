@@ -118,7 +118,7 @@ class Window:
         self.begun = False
 
     def event(self, event: Json) -> Steps:
-        """The events that take the place of *event*."""
+        """Returns the events that take the place of *event*."""
         if not self.begun:
             first = event.get("sequence_number")
             self.begun, self.number = True, first if isinstance(first, int) else 0
@@ -126,12 +126,12 @@ class Window:
         return [self.numbered(one) for one in written]
 
     def numbered(self, event: Json) -> Json:
-        """*event* with the next number."""
+        """Returns *event* with the next number."""
         number, self.number = self.number, self.number + 1
         return {"type": event["type"], "sequence_number": number, **{k: event[k] for k in event if k not in NUMBERED}}
 
     def value(self, value: Any, places: list[Place], prefix: str = "") -> Generator[Scan, str, Any]:
-        """*value* with what is put in place of the texts at *places*."""
+        """Returns *value* with what is put in place of the texts at *places*."""
         texts = {}
         for path, text in places:
             new = yield from self._text(text, prefix + spelled(path))
@@ -140,7 +140,7 @@ class Window:
         return unlogged(replaced(value, texts))
 
     def blocked(self) -> list[Json]:
-        """The events that end the response where it stands: `incomplete`, for its content."""
+        """Returns the events that end the response where it stands: `incomplete`, for its content."""
         events: list[Json] = []
         for index in [*self.open]:
             events += self._cut_off(index)
@@ -179,7 +179,7 @@ class Window:
         return [written(channel, out)] if out else []
 
     def _leaving(self, channel: Channel, new: str, hold: int) -> str:
-        """What of the held text, in whose place *new* is to stand, can leave."""
+        """Returns what of the held text, in whose place *new* is to stand, can leave."""
         held, channel.next_scan = channel.held, 0
         keep = len(held) - hold
         if new.endswith(held[keep:]):
@@ -202,7 +202,7 @@ class Window:
         return [*events, {**rest, member: text}]
 
     def _finished(self, channel: Channel) -> Steps:
-        """The rest of a channel."""
+        """Returns the rest of a channel."""
         if channel.is_done:
             return []
         channel.is_done = True
@@ -247,7 +247,7 @@ class Window:
         return events
 
     def _beside(self, event: Json, known: frozenset[str]) -> Generator[Scan, str, Json]:
-        """*event* with what is put in place of the texts in its members that are not *known*."""
+        """Returns *event* with what is put in place of the texts in its members that are not *known*."""
         if event.keys() <= known:
             return event
         others = {name: value for name, value in event.items() if name not in known}
@@ -263,7 +263,7 @@ class Window:
     # Where it is cut off...
 
     def _cut_off(self, index: Any) -> list[Json]:
-        """The events that end the item at *index* with what of it has left."""
+        """Returns the events that end the item at *index* with what of it has left."""
         item, events = dict(self.open.pop(index)), []
         if "status" in item:
             item["status"] = "incomplete"
@@ -291,7 +291,7 @@ NUMBERED = frozenset({"type", "sequence_number"})
 
 
 def written(channel: Channel, text: str) -> Json:
-    """The delta that carries *text*; what it says of the tokens of another text is left out."""
+    """Returns the delta that carries *text*; what it says of the tokens of another text is left out."""
     channel.sent.append(text)
     event = {**channel.last, "delta": text}
     if "logprobs" in event:
@@ -306,13 +306,13 @@ def key_of(prefix: str, event: Json) -> Key:
 
 
 def member_of(prefix: str, event: Json) -> str | None:
-    """The member of a `done` event under which the whole text stands, if it has any."""
+    """Returns the member of a `done` event under which the whole text stands, if it has any."""
     names = (MEMBERS[prefix],) if prefix in MEMBERS else OTHERS
     return next((name for name in names if isinstance(event.get(name), str)), None)
 
 
 def unlogged(value: Any) -> Any:
-    """*value* without what it says of single tokens: they spell the text that was looked at."""
+    """Returns *value* without what it says of single tokens: they spell the text that was looked at."""
     if isinstance(value, dict):
         return {name: [] if name == "logprobs" and each else unlogged(each) for name, each in value.items()}
     return [unlogged(each) for each in value] if isinstance(value, list) else value

@@ -77,7 +77,7 @@ class Inspection:
         return None if self.guarding.refusal is None else self.guarding.refusal()
 
     def members(self) -> dict[str, Any]:
-        """The members of the answer's that a guard gives."""
+        """Returns the members of the answer's that a guard gives."""
         wish = self.guarding.wish
         if wish is None or self.stage != "output" or not self.job.request.envelope.has(MODERATION):
             return {}
@@ -86,8 +86,7 @@ class Inspection:
     async def whole(self, places: list[Place]) -> Mapping[Any, str]:
         """Asks about all texts at once. Returns those that others take the place of, by path.
 
-        :raises ContentBlocked: a guard refuses them.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses them, or cannot say.
         """
         places = [(path, text) for path, text in places if text]
         if not places:
@@ -99,16 +98,14 @@ class Inspection:
     async def one(self, scan: Scan) -> str:
         """Asks about one text of a stream. Returns what takes its place.
 
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses it, or cannot say.
         """
         return (await self.looked((scan.text,), (scan.path,), final=scan.final))[0]
 
     async def run(self, steps: Generator[Scan, str, Any]) -> Any:
         """Returns what *steps* return, each of whose texts the guards look at.
 
-        :raises ContentBlocked: a guard refuses one.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses one, or cannot say.
         """
         try:
             scan = next(steps)
@@ -222,7 +219,8 @@ class Inspection:
 
 
 def copied(job: Job) -> RoutingRequest:
-    """The request of *job* for a function of the host's: whatever it does to it, what is sent stays as it is."""
+    """Returns the request of *job* for a function of the host's: whatever it does to it, what is sent stays as it
+    is."""
     envelope = job.request.envelope
     return structs.replace(
         job.request, envelope=structs.replace(envelope, members=envelope.members.copy(), parsed=None)

@@ -33,7 +33,7 @@ class Finding(Struct):
 
 
 def wish_of(value: Any) -> Wish | None:
-    """What the member *value* asks for, None where it asks for nothing.
+    """Returns what the member *value* asks for, None where it asks for nothing.
 
     :raises InvalidRequest: it is malformed.
     """
@@ -65,7 +65,7 @@ def _malformed(message: str, path: str) -> InvalidRequest:
 
 
 def member(wish: Wish, found: Mapping[str, Finding]) -> dict[str, Any]:
-    """The answer's member."""
+    """Returns the answer's member."""
     return {stage: _result(wish.model, found.get(stage)) for stage in ("input", "output")}
 
 

@@ -149,12 +149,12 @@ def of_event(event: Mapping[str, Any], skipped: frozenset[str]) -> Iterator[Plac
 
 
 def replaced(value: Any, texts: Mapping[Path, str]) -> Any:
-    """*value* with *texts* at their paths; what changes is copied, and nothing else is."""
+    """Returns *value* with *texts* at their paths; what changes is copied, and nothing else is."""
     return _replaced(value, [(path, text) for path, text in texts.items()]) if texts else value
 
 
 def spelled(path: Path) -> str:
-    """*path* as it is written: `input[0].content[1].text`."""
+    """Returns *path* as it is written: `input[0].content[1].text`."""
     words = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return words.removeprefix(".")
 
@@ -229,8 +229,8 @@ def _replaced(value: Any, texts: list[tuple[Path, str]]) -> Any:
 
 
 def _resealed(value: str, texts: list[tuple[Path, str]]) -> str | None:
-    """What was packed into *value* with *texts* in it. What is signed with its text is left out: its maker would not
-    take it any more."""
+    """Returns what was packed into *value* with *texts* in it. What is signed with its text is left out: its maker
+    would not take it any more."""
     state: Any = replaced(tree(packed_json(value)), dict(texts))
     changed = {path[:depth] for path, _ in texts for depth in range(len(path))}
     payload = _unsigned(state["payload"], ("payload",), changed)

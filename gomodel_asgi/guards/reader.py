@@ -43,11 +43,11 @@ class GuardedReader:
         return found
 
     def final(self) -> bytes | None:
-        """The response object that has ended the reply."""
+        """Returns the response object that has ended the reply."""
         return self.response
 
     def usage(self) -> Any:
-        """The upstream's usage object."""
+        """Returns the upstream's usage object."""
         return self.reader.usage()
 
     def feed(self, data: bytes) -> bytes:

@@ -61,8 +61,7 @@ class GuardedStream:
         """Reads on until the verdict is there, at most so long: what is being read then is read on meanwhile, while the
         client has what every response begins with, and heartbeats.
 
-        :raises ContentBlocked: a guard refuses the reply.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses the reply, or cannot say.
         """
         self.is_strict = self.is_reading = True
         self.reading = tasks.spawn(self._read_on)
@@ -73,10 +72,9 @@ class GuardedStream:
         self._check()
 
     async def whole(self) -> bytes:
-        """All events, where none has left.
+        """Returns all events, where none has left.
 
-        :raises ContentBlocked: a guard refuses the reply.
-        :raises GuardUnavailable: one failed or took too long.
+        :raises GatewayError: a guard refuses the reply, or cannot say.
         """
         self.is_strict = True
         while not self.ended:

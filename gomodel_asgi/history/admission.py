@@ -27,11 +27,10 @@ from ..threads import paced
 from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
 from .compaction_item import is_ours, items_in
 from .continuation import PATH, Continuation, Named
-from .mentions import MOST_REFERENCES, Mentions, lists_of, marked, mentions_of
+from .mentions import MOST_REFERENCES, Mentions, Referred, lists_of, marked, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
 from .references import response_of
-from .referrals import Referred
 from .turns import items_of
 
 Json = dict[str, Any]
@@ -196,8 +195,7 @@ class Admission:
             await self._check_listed(tenant, job.request.response_id or "", items, upstreams)
 
     async def _check_listed(self, tenant: str | None, container: str, items: list[str], upstreams: set[str]) -> None:
-        """Items that path and query name are the tenant's own like any other: it has seen them in the list, or got
-        them as output.
+        """Checks that the tenant has seen the items that path and query name in a list, or got them as output.
 
         :raises InvalidRequest: one is not (404).
         """

@@ -116,8 +116,7 @@ def account_of(provider: Provider, key: str | None) -> str:
 class ConnectionContinuation(Recalled):
     """A continuation of what the connection itself remembers; see `exchange.job.Continuation`.
 
-    *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing. *files*:
-    the host gives the bytes of files.
+    *own* is the continuation of what the request's own input names elsewhere, if any. *files*: the host gives files.
     """
 
     def __init__(

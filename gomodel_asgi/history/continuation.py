@@ -23,11 +23,11 @@ from ..wire.ambiguity import ARRAY
 from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
 from .compaction_item import is_ours
+from .mentions import Referrals, Warn, is_item
 from .ownership import Accounts, Owner
 from .portable import carried, since_compaction
 from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response, unopened
 from .references import without
-from .referrals import Referrals, Warn, is_item
 from .turns import Line, encoded
 
 Json = dict[str, Any]

@@ -132,8 +132,7 @@ CODEC = Codec(Owner)
 
 
 class Ownership:
-    """Remembers owners in *store*, each tenant's apart from the others'. Every method raises `StoreUnavailable` where
-    the store does."""
+    """Remembers owners in *store*, each tenant's apart. Every method raises `StoreUnavailable` where the store does."""
 
     def __init__(self, store: Store, tenancy: Tenancy | None = None) -> None:
         self._store = store

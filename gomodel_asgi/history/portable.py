@@ -47,8 +47,7 @@ def since_compaction(lines: Iterable[Line], expand: Callable[[Json], list[Json]]
 def carried(
     lines: Iterable[Line], account: str, type: str, native: bool, left: set[str], files: bool = False
 ) -> list[Json]:
-    """Returns the items of *lines* for the upstream *account* of this provider *type*; what is left out is added to
-    *left*.
+    """Returns the items of *lines* for the *account* of this provider *type*, and adds what is left out to *left*.
 
     *native* upstreams know the items that they issued; the others read those of their type. *files*: the host gives the
     bytes of files, so that an id means something beyond who issued it.

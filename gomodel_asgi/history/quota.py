@@ -88,8 +88,7 @@ class Quotas:
         return True
 
     async def release(self, tenant: str | None, id: str) -> None:
-        """Gives the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
-        oldest."""
+        """Gives the room of *id* back, which is deleted. Where the store fails it counts until it is the oldest."""
         if not self.unlimited:
             with suppress(StoreUnavailable):
                 await self._changed(tenant, id, None)
@@ -138,8 +137,7 @@ class Queue:
 
 
 class Change:
-    """Makes *id* the newest of what *tenant* keeps, with *size* bytes, or (None) takes it out. *key* gives the keys of
-    the tenant's records."""
+    """Makes *id* the newest of what *tenant* keeps, with *size* bytes, or (None) takes it out. *key* makes keys."""
 
     def __init__(
         self, quotas: Quotas, tenant: str | None, id: str, size: int | None, key: Callable[[str], str]
@@ -160,8 +158,7 @@ class Change:
         """Whether a part of it was made, and the rest is yet to be."""
 
     async def made(self) -> bool:
-        """Tries it once. Returns False where the head was changed by others meanwhile, or where the change is under
-        way."""
+        """Tries it once. Returns False where others changed the head, or a part of the change is yet to be made."""
         held = await self.store.get(USAGE, self.key(HEAD))
         head = HEADS.decode(held) or Head(f"{random.getrandbits(64):x}")
         self.loaded, self.steps, self.is_under_way = [], 0, False
@@ -199,8 +196,7 @@ class Change:
             head.take_from(number, await self._leaf(head, number) or (), self.id)
 
     async def _make_room(self, head: Head, size: int) -> bool:
-        """Lets the oldest go until *size* bytes more are not too many; False where it takes longer than one step
-        may."""
+        """Lets the oldest go until *size* bytes more fit. Returns False where that takes more than one step."""
         entries, bytes = self.quotas.entries, self.quotas.bytes
         while (entries is not None and head.count >= entries) or (bytes is not None and head.bytes + size > bytes):
             if self.steps == MOST_STEPS:

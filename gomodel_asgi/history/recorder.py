@@ -249,8 +249,7 @@ class Recording(msgspec.Struct):
         return True
 
     async def _is_forgotten(self) -> bool:
-        """Returns whether the tenant has been forgotten since the request came: a generation is when it began, in
-        ns."""
+        """Returns whether the tenant was forgotten since the request came: a generation is its beginning in ns."""
         generation = await self.recorder.records.tenancy.generation(self.tenant)
         return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 

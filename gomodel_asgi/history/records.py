@@ -54,8 +54,7 @@ class Records:
         self.conversations = ConversationLog(store, self.tenancy)
 
     async def claim_items(self, tenant: str | None, item_ids: Iterable[str], response_id: str, upstream: str) -> bool:
-        """Remembers that these items came with a response. Returns whether none of them is another tenant's at
-        *upstream*."""
+        """Remembers items that came with a response. Returns whether none is another tenant's at *upstream*."""
         claims, mine = self.claims, True
         for id in item_ids:
             mine = await claims.keep(tenant, upstream, id, note=response_id) and mine
@@ -128,8 +127,7 @@ def unknown_response() -> InvalidRequest:
 
 
 def unknown_previous(param: str = "previous_response_id") -> InvalidRequest:
-    """Returns the answer to an unknown response that is to be continued, or that a member of the body names
-    otherwise."""
+    """Returns the answer to an unknown response that a member of the body names."""
     what = "No such response is known here; leave it out."
     if param == "previous_response_id":
         what = "No such previous response is known here; send the whole conversation as 'input'."

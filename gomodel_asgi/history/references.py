@@ -156,8 +156,7 @@ def may_be_nested(raw: bytes) -> Generator[None, None, bool]:
 
 
 def nested(item: bytes) -> list[str]:
-    """Returns the ids of the `item_reference`s that stand below *item* (JSON, an object or a list), where no API has
-    any.
+    """Returns the ids of `item_reference`s below *item* (JSON, an object or a list), where no API has any.
 
     :raises RecursionError: it is nested too deeply.
     """

@@ -44,8 +44,7 @@ _listed = msgspec.json.Decoder(Listed).decode
 
 
 async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:
-    """Returns whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most
-    `MOST_ITEMS`."""
+    """Returns whether the list that is the JSON *text* (*level* 1), or a member of it (2), has at most `MOST_ITEMS`."""
     data = bytes(text)
     if len(data) <= 2 * MOST_ITEMS or not may_exceed(data, b",", MOST_ITEMS - 1):
         return True

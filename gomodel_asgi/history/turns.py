@@ -116,8 +116,7 @@ class Turns:
         return None if record is None or turn is None else (turn, record.version)
 
     async def replace(self, tenant: str | None, id: str, version: int, turn: Turn) -> int | None:
-        """Puts *turn* in place of the one of this *version*. Returns the new version, None where there is another by
-        now."""
+        """Puts *turn* in place of the one of this *version*. Returns the new version, None where it has another."""
         return await self._store.swap(TURNS, await self._tenancy.key(tenant, id), version, CODEC.encode(turn))
 
     async def delete(self, tenant: str | None, id: str) -> bool:
@@ -192,8 +191,7 @@ def _lines(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] 
 
 
 def items_of(raw: bytes, response_id: str) -> list[Json]:
-    """Returns the JSON *raw* as items, each with an id: a string is a message of the user's. What is no item is left
-    out."""
+    """Returns the JSON *raw* as items with ids, without what is none: a string is a message of the user's."""
     try:
         value = parsed(raw) if raw else []
     except (msgspec.DecodeError, RecursionError):

@@ -35,7 +35,7 @@ class Books(Protocol):
     content: Content | None
 
     def cost(self, charge: Charge) -> Decimal | None:
-        """What *charge* cost, None where that is not known."""
+        """Returns what *charge* cost, None where that is not known."""
         ...
 
     def price_list(self) -> str | None:
@@ -152,7 +152,7 @@ class Booking:
         )
 
     def _who(self, context: Context) -> dict[str, Any]:
-        """The columns that say who asked whom for what."""
+        """Returns the columns that say who asked whom for what."""
         return {
             "request_id": context.request_id,
             "tenant": name_of(context.tenant),
@@ -167,7 +167,7 @@ class Booking:
         }
 
     def _principal(self) -> str | None:
-        """The authenticated user's id, None where the host has put none that has one."""
+        """Returns the authenticated user's id, None where the host has put none that has one."""
         user = None if self.scope is None else self.scope.get("user")
         if user is None:
             return None
@@ -196,7 +196,7 @@ def _outcome(ended: Ended) -> str:
 
 
 def _final(trace: Trace) -> bytes | None:
-    """The last response object of *trace*."""
+    """Returns the last response object of *trace*."""
     if trace.source is None:
         return trace.body
     try:
@@ -206,7 +206,7 @@ def _final(trace: Trace) -> bytes | None:
 
 
 def _background(trace: Trace) -> Behind | None:
-    """What an upstream's answer says of its work in the background; None where there is none."""
+    """Returns what an upstream's answer says of its work in the background; None where there is none."""
     if not trace.attempts or (final := _final(trace)) is None:
         return None
     at = final.find(b'"background"')

@@ -35,7 +35,7 @@ from .row import (
     now,
     plain,
 )
-from .sink import STEPS, Limit, refusing, stopped
+from .sink import MOST, PAGE, STEPS, Limit, refusing, stopped
 
 try:
     from django.apps import apps
@@ -50,10 +50,6 @@ except ImportError as error:
 T = TypeVar("T")
 APP = "gomodel_asgi.contrib.django"
 VENDORS = ("postgresql", "sqlite")
-PAGE = 500
-"""Rows that one query reads."""
-MOST = 20_000
-"""Rows that one statement deletes at most: their ids are its parameters."""
 CLOSES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "id")
 ADDS = ", ".join(f"{name} = gomodel_daily.{name} + excluded.{name}" for name in COUNTS)
 ON_CONFLICT = {
@@ -195,7 +191,7 @@ def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Seque
 
 
 def _local(when: datetime) -> datetime:
-    """*when* as this project's database takes it."""
+    """Returns *when* as this project's database takes it."""
     return when if settings.USE_TZ else timezone.make_naive(when)
 
 
@@ -239,10 +235,8 @@ def _costs(wanted: Selection, most: int, seconds: float) -> Costs:
     with _page_of("Daily", seconds):
         found = list(_first_sums(days, by, most)) if by else [days.aggregate(**_counts())]
     rows = [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
-    if not rows:
-        return Costs(rows=[], total=daily_of({}), count=0)
-    if not by:
-        return Costs(rows=rows, total=rows[0], count=1)
+    if not by or not rows:
+        return Costs(rows=rows, total=rows[0] if rows else daily_of({}), count=len(rows))
     whole = daily_of({name: found[0][f"total_{name}"] for name in COUNTS})
     return Costs(rows=rows, total=whole, count=found[0]["places"])
 
@@ -264,7 +258,7 @@ class Counted(Func):  # type: ignore[misc]
 
 
 def _first_sums(days: Any, by: Sequence[str], most: int) -> Any:
-    """The first *most* sums, each with the total over all of them."""
+    """Returns the first *most* sums, each with the total over all of them."""
     totals = {f"total_{name}": Window(Whole(F(f"sum_{name}"))) for name in COUNTS}
     first = [F("day").desc()] if "day" in by else []
     rest = [F(name).asc(nulls_first=True) for name in by]

@@ -16,6 +16,8 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
+from ..threads import of_this_loop
+
 try:
     import fcntl
 except ImportError as error:  # pragma: no cover - not POSIX
@@ -31,16 +33,8 @@ _limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_ledger_files")
 async def in_thread(function: Callable[..., T], *arguments: object, ends: bool = False) -> T:
     """Returns what *function* returns, run in one of a few threads of our own: the host may have used up all others. A
     cancelled caller waits for it only if it must have ended (*ends*); what is written may be written again."""
-    return await to_thread.run_sync(function, *arguments, abandon_on_cancel=not ends, limiter=_threads())
-
-
-def _threads() -> CapacityLimiter:
-    try:
-        return _limiter.get()
-    except LookupError:
-        limiter = CapacityLimiter(THREADS)
-        _limiter.set(limiter)
-        return limiter
+    limiter = of_this_loop(_limiter, lambda: CapacityLimiter(THREADS))
+    return await to_thread.run_sync(function, *arguments, abandon_on_cancel=not ends, limiter=limiter)
 
 
 @contextmanager

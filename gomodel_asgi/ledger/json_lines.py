@@ -208,7 +208,7 @@ def summed(daily: Sequence[Daily], by: Sequence[str]) -> list[Daily]:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of the file at *path*; none where there is no file."""
+    """Yields the lines of the file at *path*; none where there is no file."""
     try:
         file = open(path, "rb")
     except FileNotFoundError:

@@ -301,7 +301,7 @@ class Ledger:
 
 
 async def _read(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
-    """What *reading* returns, in time.
+    """Returns what *reading* returns, in time.
 
     :raises ReadFailed: it raised, or was not in time.
     """

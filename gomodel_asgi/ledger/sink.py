@@ -48,6 +48,10 @@ def _is_about_rows(error: BaseException) -> bool:
     return isinstance(error, ValueError | OverflowError) or type(error).__name__ in ("DataError", "IntegrityError")
 
 
+PAGE = 500
+"""Rows that one query of a database reads."""
+MOST = 20_000
+"""Rows that one of its statements names: their ids are its parameters, of which it takes some 32,000."""
 CANCELED = "57014"
 """SQLSTATE of a statement that was stopped, by `statement_timeout` too (PostgreSQL, appendix A)."""
 STEPS = 10_000
@@ -108,30 +112,30 @@ class Sink(Protocol):
         ...
 
     async def spent(self, tenant: str | None, since: datetime) -> Decimal:
-        """What *tenant* has cost *since*, in US dollars; rows of unknown cost are not in it."""
+        """Returns what *tenant* has cost *since*, in US dollars; rows of unknown cost are not in it."""
         ...
 
     async def sums(self, wanted: Selection) -> list[Daily]:
-        """The sums that are *wanted*, in the order of what they are by."""
+        """Returns the sums that are *wanted*, in the order of what they are by."""
         ...
 
     async def costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
-        """The first *most* of the sums that are *wanted*, in one query: by day the youngest, then those that cost
-        most.
+        """Returns the first *most* of the sums that are *wanted*, in one query: by day the youngest, then those that
+        cost most.
 
         :raises TimeoutError: it was stopped after so many *seconds*.
         """
         ...
 
     async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
-        """The row *id*, if it is there and of one of these tenants.
+        """Returns the row *id*, if it is there and of one of these tenants.
 
         :raises TimeoutError: it was stopped after so many *seconds*.
         """
         ...
 
     def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
-        """The rows that started in this time, by id."""
+        """Yields the rows that started in this time, by id."""
         ...
 
     async def purge(self, before: datetime, batch: int, seconds: float) -> int:
@@ -140,7 +144,7 @@ class Sink(Protocol):
         ...
 
     async def content(self, id: UUID) -> Kept | None:
-        """What was kept of the exchange *id*."""
+        """Returns what was kept of the exchange *id*."""
         ...
 
     async def forget(self, tenant: str | None) -> int:

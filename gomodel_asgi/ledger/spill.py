@@ -51,7 +51,7 @@ class Spill:
         return path
 
     async def claim(self) -> Claim | None:
-        """Some of the rows, to be replayed by nobody else; None where there is none.
+        """Returns some of the rows, to be replayed by nobody else; None where there is none.
 
         :raises OSError: they cannot be read.
         """
@@ -69,7 +69,7 @@ class Spill:
 
 
 def _locked(path: Path) -> int | None:
-    """The file at *path*, unless another process replays it, or has just done so."""
+    """Returns the file at *path*, unless another process replays it, or has just done so."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -89,7 +89,7 @@ class Claim:
         self.unreadable = 0
 
     async def read(self, count: int) -> list[Entry]:
-        """The next entries, at most *count*; none at the end."""
+        """Returns the next entries, at most *count*; none at the end."""
         return await in_thread(self._read, count, ends=True)
 
     def _read(self, count: int) -> list[Entry]:

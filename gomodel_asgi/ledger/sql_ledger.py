@@ -36,7 +36,7 @@ from .row import (
     now,
     plain,
 )
-from .sink import STEPS, Limit, refusing, stopped
+from .sink import MOST, PAGE, STEPS, Limit, refusing, stopped
 
 try:
     import sqlalchemy as sql
@@ -51,12 +51,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-PAGE = 500
-"""Rows that one query reads."""
-MOST = 20_000
-"""Rows that one statement names; databases take some 32,000 values."""
-
-
 TIMEOUT = sql.text("SELECT set_config('statement_timeout', :limit, true)")
 """Like SET LOCAL: it ends with the transaction, so that the host's connection goes back as it was."""
 

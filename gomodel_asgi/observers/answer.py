@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from ..errors import GatewayError
 from ..settings import KIB, MIB
 from ..wire.json_scan import WINDOW, run, short
-from ..wire.token_estimate import BASE64, BYTES_PER_TOKEN, LONGEST_PREFIX, MEDIA, estimated
-from ..wire.usage import of_anthropic, of_chat, of_gemini
+from ..wire.usage import BASE64, BYTES_PER_TOKEN, LONGEST_PREFIX, MEDIA, estimated, of_anthropic, of_chat, of_gemini
 from .records import clean
 from .usage import Usage
 

@@ -68,22 +68,16 @@ class Observers:
         for observer in self.observers:
             closing: Any = getattr(observer, "aclose", None)
             if closing is not None:
-                await self._closed(observer, closing())
-
-    async def _closed(self, observer: Observer, closing: Awaitable[object]) -> None:
-        try:
-            await closing
-        except Exception as error:
-            self._failed(observer, error)
+                try:
+                    await closing()
+                except Exception as error:
+                    self._failed(observer, error)
 
     def _failed(self, observer: object, error: Exception) -> None:
         # Its type only: the text of an exception may quote anything, a key included.
         if id(observer) not in self.failed:
             self.failed.add(id(observer))
             log("observer_failed", observer=type(observer).__qualname__, error=type(error).__name__)
-
-
-# For sinks that wait: records go through a bounded queue to a task of their own.
 
 
 Sink = Callable[[Record], Awaitable[object]]
@@ -100,10 +94,6 @@ class AsyncObserver:
     """
 
     def __init__(self, sink: Sink, queue: int = 1000, *, farewell: float = 5.0) -> None:
-        """See the class.
-
-        :raises ValueError: *queue* is less than 1.
-        """
         check_function("sink", sink, "an async function of a record")
         check_count("queue", queue, at_least=1)
         check_seconds("farewell", farewell)

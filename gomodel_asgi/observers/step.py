@@ -19,7 +19,7 @@ from ..errors import (
 )
 from ..operations import BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
-from ..wire.token_estimate import BYTES_PER_TOKEN
+from ..wire.usage import BYTES_PER_TOKEN
 from .answer import Answer, Measure, Source, estimate
 from .fanout import Observers
 from .records import AttemptEnded, Cause, Context, clean
@@ -92,7 +92,7 @@ class Step:
         self.error: str | None = None
         """The code of its failure."""
         self.has_answered = False
-        self.asked = b""
+        self.body = b""
         """The client's body, until it is settled."""
         self.sent = self.latest = 0
         """Bytes of requests that its upstream may have, and of the last one."""
@@ -100,21 +100,21 @@ class Step:
         """What it has used, once that is settled; of operations that are billed."""
         self.is_settled = False
 
-    def asks(self, body: bytes, size: int) -> None:
-        """A request of *size* bytes, made of the client's *body*, is about to be sent."""
-        self.asked = body
+    def sends(self, body: bytes, size: int) -> None:
+        """Notes that a request of *size* bytes, made of the client's *body*, is about to be sent."""
+        self.body = body
         self.sent += size
         self.latest = size
 
     def answered(self, status: int) -> None:
-        """The upstream has begun to answer."""
+        """Notes that the upstream has begun to answer."""
         self.seconds = clock() - self.started
         self.status, self.has_answered = status, True
         if not self.read.is_round:
             self.notify(detail=None)
 
     def failed(self, error: BaseException) -> None:
-        """The attempt has failed with *error*."""
+        """Notes that the attempt has failed with *error*."""
         self.seconds = clock() - self.started
         if isinstance(error, Exception) and not (isinstance(error, UpstreamError) and error.sent):
             self.sent -= self.latest  # the upstream cannot have seen the request
@@ -135,7 +135,7 @@ class Step:
         answer = self.read.answer() if answer is None else answer
         self.served_model, self.service_tier = answer.model, answer.service_tier
         self.usage = self._used(answer, error)
-        self.asked = b""
+        self.body = b""
 
     def _used(self, answer: Answer, error: BaseException | None) -> Usage | None:
         """Returns what the upstream reported, or a guess, no less than that, where the answer broke off before it could
@@ -145,7 +145,7 @@ class Step:
             usage = _difference(usage, read.spent)
         if not self.sent or (not answer.text and self._has_reported(answer, error)):
             return usage
-        guess = estimate(self.asked, self.sent, max(read.measure.text, answer.text))
+        guess = estimate(self.body, self.sent, max(read.measure.text, answer.text))
         if usage is None:
             return guess
         return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)

@@ -92,18 +92,18 @@ class Trace:
     # What the other rooms report...
 
     def arrived(self, tenant: str | None, model: str | None, stream: bool, hint: str | None, size: int) -> None:
-        """The request is here, whole; from now on time counts."""
+        """Notes that the request is here, whole; from now on time counts."""
         self.started, self.size = clock(), size
         self.know(tenant=tenant, model=clean(model), stream=stream)
         self.observers.notify(RequestStarted(self.context, hint=clean(hint), bytes=size))
 
     def refused(self, seconds: float, error: GatewayError) -> None:
-        """The policy did not name a Target."""
+        """Notes that the policy did not name a Target."""
         self.policy = seconds
         self.observers.notify(PolicyDecided(self.context, seconds=seconds, error=code_of(error)))
 
     def decided(self, seconds: float, target: tuple[str, ...], model: str | None, labels: Mapping[str, str]) -> None:
-        """The policy named *target*: the provider, and those to fall back on."""
+        """Notes that the policy named *target*: the provider, and those to fall back on."""
         self.policy = seconds
         seen = MappingProxyType(dict(labels))
         if self.context.operation in ANSWERED_HERE:
@@ -114,7 +114,7 @@ class Trace:
         self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
 
     def turned_away_by(self, provider: str, type: str, model: str | None) -> None:
-        """The *provider* was not asked, since its breaker is open or its limit is reached."""
+        """Notes that nothing was sent to *provider*, since its breaker is open or its limit is reached."""
         self.turned_away = provider
         self.know(provider=provider, provider_type=type, target_model=clean(model))
 
@@ -136,26 +136,26 @@ class Trace:
         self.observers.notify(started)
         return step
 
-    def asks(self, body: bytes, size: int) -> None:
-        """The attempt is about to send *size* bytes to its upstream, made of the client's *body*."""
+    def sends(self, body: bytes, size: int) -> None:
+        """Notes that the attempt is about to send *size* bytes to its upstream, made of the client's *body*."""
         if self.step is not None:
-            self.step.asks(body, size)
+            self.step.sends(body, size)
 
     def credential_refused(self, fingerprint: str, brought: bool) -> None:
-        """The upstream does not take the credential of this *fingerprint*; *brought*: the Target's own."""
+        """Notes that the upstream refuses the credential of this *fingerprint*; *brought*: the Target's own."""
         refused = CredentialRefused(self.context, fingerprint=fingerprint[:SHOWN], brought=brought)
         self.observers.notify(refused)
 
     def reads(self, source: Source, warnings: list[str]) -> None:
-        """*source* reads the answer, and may yet add to *warnings*."""
+        """Notes that *source* reads the answer, and may yet add to *warnings*."""
         self.source, self.warnings = source, warnings
 
     def received(self, body: bytes) -> None:
-        """The whole answer has been read as one *body*."""
+        """Notes that the whole answer has been read as one *body*."""
         self.body = body
 
     def checked(self, result: Literal["hit", "miss", "bypass"], age: float = 0.0, body: bytes | None = None) -> None:
-        """The cache was asked; of a hit, *body* is the response object, *age* seconds old."""
+        """Notes what the cache had; of a hit, *body* is the response object, *age* seconds old."""
         self.observers.notify(CacheChecked(self.context, result=result, age=age))
         if body is not None:
             self.cached = True
@@ -163,20 +163,20 @@ class Trace:
             self.first_event()
 
     def first_event(self) -> None:
-        """The first event, or the whole body, is on its way to the client."""
+        """Notes that the first event, or the whole body, is on its way to the client."""
         self.first = clock() - self.started
         self.observers.notify(FirstEvent(self.context, seconds=self.first))
 
     def warn(self, message: str) -> None:
-        """Something was lost, or went wrong without failing the request."""
+        """Notifies of what was lost, or went wrong without failing the request."""
         self.observers.notify(Warned(self.context, message=clean(message, DETAIL) or ""))
 
     def failed(self, error: GatewayError | None) -> None:
-        """The exchange, or the stream that it had become, has failed."""
+        """Notes that the exchange, or the stream that it had become, has failed."""
         self.error = self.error or error
 
     def sent(self, body: bytes) -> None:
-        """A whole body went to the client."""
+        """Notes that a whole body went to the client."""
         if body.startswith((b"event:", b"data:")):
             self.measure.add(body)
         else:
@@ -185,7 +185,7 @@ class Trace:
     # The end...
 
     def end(self, status: int | None, reason: Reason | None = None) -> None:
-        """The exchange is over: *status* was sent, and all of the answer, unless *reason* says why not."""
+        """Ends the trace: *status* was sent, and all of the answer, unless *reason* says why not."""
         if self.over:
             return
         self.over = True

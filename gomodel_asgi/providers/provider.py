@@ -92,11 +92,6 @@ class Provider:
     discover: float | None = None
 
     def __post_init__(self) -> None:
-        """Completes and checks the members.
-
-        :raises TypeError: one is of a wrong type.
-        :raises ValueError: one has a value that it cannot have.
-        """
         self._check_types()
         for name in ("models", "forward_headers"):
             object.__setattr__(self, name, strings(name, getattr(self, name)))
@@ -235,6 +230,10 @@ class Provider:
     def carried(self) -> tuple[str, ...]:
         """Credentials beside the key, in its headers and query."""
         return carried(self.headers, self.query, dict(parse_qsl(self.url.query)))
+
+    def secrets_with(self, credential: Credential, *others: str) -> tuple[str, ...]:
+        """Returns what the upstream could quote and nobody may see: the key, the *others*, and what is `carried`."""
+        return (*((credential.key,) if credential.key else ()), *others, *self.carried)
 
     # What it is paid with...
 

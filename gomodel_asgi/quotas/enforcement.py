@@ -24,13 +24,12 @@ from ..seams.store import Store, is_shared
 from .available import AvailableCounters
 from .estimate import Estimate, estimates_of
 from .memory import MemoryCounters
-from .native import Pending, response_id_of
 from .prices import Prices, warn_of_unpriced
 from .quota import MOST, Left, Quota
 from .quotas import Quotas
 from .refusal import Part, QuotaStatus, headers, left_of, refusal
 from .rules import Keys
-from .settlement import Hold, Reservation, Settlement, unpacked
+from .settlement import Hold, Pending, Reservation, Settlement, response_id_of, unpacked
 from .windows import admits_at, window
 
 SLOTS = 6
@@ -137,7 +136,7 @@ class Enforcement:
             self._report(trace, parts, reserved.figures, "unavailable" if id in self.away else "admitted")
 
     async def _estimates(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Estimate]:
-        """What *job* may use of each Target, where one of *quotas* counts it."""
+        """Returns what *job* may use of each Target, where one of *quotas* counts it."""
         counted = False
         for quota in quotas:
             counted = counted or quota.tokens is not None or quota.money is not None
@@ -167,7 +166,7 @@ class Enforcement:
         return parts
 
     def _amount(self, unit: str, estimates: Sequence[Estimate], now: float, *, firm: bool = False) -> int:
-        """What the dearest of *estimates* may use of *unit*; (*firm*) as far as that is not a guess."""
+        """Returns what the dearest of *estimates* may use of *unit*; (*firm*) as far as that is not a guess."""
         if unit == "requests":
             return 1
         if unit == "tokens":
@@ -304,7 +303,7 @@ class Enforcement:
     # For the host...
 
     async def left(self, *, scope: Any = None, tenant: str | None = None) -> tuple[Left, ...]:
-        """What is left in the quotas that a request of *tenant* would count in, or of whoever *scope* says.
+        """Returns what is left in the quotas that a request of *tenant* would count in, or of whoever *scope* says.
 
         :raises GatewayError: the rules refused, failed or took too long, or the counters do not answer.
         """
@@ -329,7 +328,7 @@ class Enforcement:
 
 
 def _held(id: str, parts: Sequence[Part], model: str | None) -> Reservation | None:
-    """What of *parts* is held, if anything is."""
+    """Returns what of *parts* is held, if anything is."""
     holding = [part for part in parts if part.line.holds]
     if not holding:
         return None

@@ -20,7 +20,7 @@ from ..routing.target import Target
 from ..settings import LITTLE
 from ..threads import paced
 from ..wire.json_scan import parsed, run
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 CAP = "max_output_tokens"
 MOST_MEANT = 10**9
@@ -96,14 +96,15 @@ def _estimate(job: Job, target: Target, size: int, expected: int | None) -> Esti
 
 
 def _tokens(value: Any) -> int | None:
-    """The number of tokens that *value* is, as lenient readers see it; None where it is none."""
+    """Returns the number of tokens that *value* is, as lenient readers see it; None where it is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return min(value, MOST_MEANT) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _member(job: Job, target: Target, name: str) -> Any:
-    """What the policy says of *name*, else the client; None where neither does. Bytes are what nobody can mean."""
+    """Returns what the policy says of *name*, else the client; None where neither does. Bytes are what nobody can
+    mean."""
     if target.params is not None and name in target.params:
         return target.params[name]
     raw = bytes(job.request.envelope.members.get(name, b"null"))
@@ -114,7 +115,7 @@ def _member(job: Job, target: Target, name: str) -> Any:
 
 
 def most_output(provider: Provider, model: str | None) -> int | None:
-    """How many tokens *model* of *provider* is asked for where a request does not say, if that is known."""
+    """Returns how many tokens *model* of *provider* is asked for where a request does not say, if that is known."""
     if provider.native:
         return None
     known = getattr(dialect_of(provider), "most_output", None)
@@ -145,14 +146,14 @@ class Weights:
         self.of = {kind: found.get(kind, Fraction(1)) for kind in KINDS}
 
     def tokens(self, usage: Usage) -> int:
-        """What *usage* counts, rounded up."""
+        """Returns what *usage* counts, rounded up."""
         if self.of is None:
             return usage.total_tokens
         return math.ceil(sum(self.of[kind] * count for kind, count in _kinds(usage)))
 
 
 def _kinds(usage: Usage) -> Iterator[tuple[str, int]]:
-    """The tokens of *usage*, each once."""
+    """Yields the tokens of *usage*, each once."""
     yield "input", max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
     yield "cached", usage.cached_tokens
     yield "cache_write", usage.cache_write_tokens

@@ -44,7 +44,7 @@ class Prices:
             self._is_there = True
 
     def cost(self, charges: Iterable[Charge]) -> int | None:
-        """What *charges* cost; None where a price is not known."""
+        """Returns what *charges* cost; None where a price is not known."""
         total = Decimal(0)
         for charge in charges:
             found = cost_of(charge, self._price)
@@ -54,7 +54,8 @@ class Prices:
         return micro(total)
 
     def guess(self, expected: Estimate, usage: Usage, now: float) -> int | None:
-        """What *usage* of what is *expected* may cost at *now*, in Unix seconds; None where its price is not known."""
+        """Returns what *usage* of what is *expected* may cost at *now*, in Unix seconds; None where its price is not
+        known."""
         if self._price is not None:
             return self.cost([expected.charge(usage)])
         kind = (expected.provider.name, expected.type, expected.model, expected.tier)
@@ -67,12 +68,12 @@ class Prices:
 
 
 def micro(dollars: Decimal) -> int:
-    """*dollars* in millionths, rounded up."""
+    """Returns *dollars* in millionths, rounded up."""
     return max(0, math.ceil(dollars * MICRO))
 
 
 def rounded(tokens: int) -> int:
-    """*tokens* rounded up to a number of `BITS` bits that count."""
+    """Returns *tokens* rounded up to a number of `BITS` bits that count."""
     places = max(0, tokens.bit_length() - BITS)
     return -(-tokens >> places) << places
 

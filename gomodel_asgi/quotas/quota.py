@@ -63,7 +63,7 @@ class Quota:
             object.__setattr__(self, "key", as_text(self.key, "key"))
 
     def limits(self) -> Iterator[tuple[Unit, int]]:
-        """What it counts, each unit with its limit; money in millionths of a dollar, rounded down."""
+        """Yields what it counts, each unit with its limit; money in millionths of a dollar, rounded down."""
         if self.requests is not None:
             yield "requests", self.requests
         if self.tokens is not None:

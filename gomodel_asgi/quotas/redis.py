@@ -32,7 +32,7 @@ from ..seams.counters import (
     require_countable,
     require_distinct,
 )
-from ..stores.redis_client import NoScriptError, Redis, RedisCluster, RedisError, check_client, client_of
+from ..stores.redis import NoScriptError, Redis, RedisCluster, RedisError, check_client, client_of
 from ..stores.shared import PerLoop, answering
 
 MOST = 2**53 - 1

@@ -58,7 +58,7 @@ def left_of(part: Part, figures: Figures) -> Left:
 
 
 def headers(statuses: Sequence[QuotaStatus]) -> Headers:
-    """What a client may know of *statuses*."""
+    """Returns what a client may know of *statuses*."""
     open = [one for one in statuses if not one.part.quota.shared]
     limit_headers: Headers = []
     for unit in ("requests", "tokens"):
@@ -91,7 +91,7 @@ def _limit(one: QuotaStatus) -> bytes:
 
 
 def duration(seconds: float) -> str:
-    """*seconds* as OpenAI's API writes them: `12ms`, `1.5s`, `6m0s`, `24h0m0s`."""
+    """Returns *seconds* as OpenAI's API writes them: `12ms`, `1.5s`, `6m0s`, `24h0m0s`."""
     if seconds < 1:
         return f"{math.ceil(max(0.0, seconds) * 1000)}ms"
     whole = math.ceil(seconds)
@@ -102,7 +102,8 @@ def duration(seconds: float) -> str:
 
 
 def refusal(one: QuotaStatus, limit_headers: Headers) -> QuotaExceeded:
-    """Why a request has no room in *one*, which will have some in its `seconds`; *limit_headers* are the headers."""
+    """Returns why a request has no room in *one*, which will have some in its `seconds`; *limit_headers* are the
+    headers."""
     quota, line = one.part.quota, one.part.line
     never = line.amount > line.limit
     spent = one.part.unit == "money" and line.amount + one.figures.spent > line.limit

@@ -35,7 +35,7 @@ REMEMBERED = 4096
 
 
 def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple[Quota, ...]]]:
-    """*rules* as a coroutine function that gives all of its quotas at once.
+    """Returns *rules* as a coroutine function that gives all of its quotas at once.
 
     :raises TypeError: by it, for what is no quota.
     :raises ValueError: by it, for one that is there twice.
@@ -54,8 +54,8 @@ def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple
 
 
 def _iterated(rules: Rules, request: RoutingRequest) -> tuple[Any]:
-    """What *rules* give, a generator run to its end: what it does between two quotas may wait too. In a tuple, since
-    trio lets no thread return a coroutine."""
+    """Returns what *rules* give, a generator run to its end: what it does between two quotas may wait too. In a tuple,
+    since trio lets no thread return a coroutine."""
     given = rules(request)
     return (tuple(given) if isinstance(given, Iterable) else given,)
 
@@ -104,7 +104,7 @@ class Keys:
         self._known = lru_cache(REMEMBERED)(self._key)
 
     def of(self, tenant: str | None, quota: Quota, unit: Unit) -> str:
-        """The key of what *quota* counts of *unit* for *tenant*."""
+        """Returns the key of what *quota* counts of *unit* for *tenant*."""
         return self._known(None if quota.shared else tenant, quota.shared, quota.name, quota.key, unit)
 
     def _key(self, tenant: str | None, shared: bool, name: str, key: str | None, unit: Unit) -> str:

@@ -30,14 +30,14 @@ class Window:
         self.was = NOTHING
 
     def turn(self, now: float) -> None:
-        """The running window is over: begin the next."""
+        """Begins the next window: the running one is over."""
         recent = now - self.since < 2 * WINDOW
         self.was = (self.requests, self.failures, self.counted) if recent else NOTHING
         self.requests = self.failures = self.counted = 0
         self.since = now
 
     def failed(self, now: float, counts: bool) -> None:
-        """A request has failed; *counts*: in the shared circuit too."""
+        """Counts a request that has failed; *counts*: in the shared circuit too."""
         if now - self.since >= WINDOW:
             self.turn(now)
         self.requests += 1

@@ -57,7 +57,7 @@ class Permit(Struct, eq=False):
             self.circuits = ()
 
     def leave(self, failed: bool | None) -> None:
-        """It has *failed*, or not, or (None) says nothing about the upstream."""
+        """Ends the request: it has *failed*, or not, or (None) says nothing about the upstream."""
         breaker = self.breaker
         breaker.in_flight -= 1
         breaker.tally.in_flight -= 1
@@ -135,7 +135,7 @@ class Breaker(Window):
         return self._wait(tenant, self.clock())
 
     def success(self, tenant: str | None) -> None:
-        """A request of *tenant* was answered."""
+        """Counts a request of *tenant* that was answered."""
         now = self.clock()
         tally = self.tally
         record = self.nobody if tenant is None else self.answered.get(tenant)
@@ -157,7 +157,7 @@ class Breaker(Window):
             self._put(tenant, record, now)
 
     def failure(self, tenant: str | None) -> None:
-        """A request of *tenant* has failed."""
+        """Counts a request of *tenant* that has failed."""
         now = self.clock()
         record = self._taken(tenant, now)
         counts = tenant is not None and now - record.spaced >= SPACING

@@ -131,7 +131,7 @@ class Health:
         return breaker
 
     def first_event(self, provider: str, seconds: float) -> None:
-        """A request to *provider* took this long to its first event: a fifth of the weight to the newest."""
+        """Counts what a request to *provider* took to its first event: a fifth of the weight to the newest."""
         known = self.pace.get(provider)
         if known is not None:
             self.pace[provider] = known + (seconds - known) / 5

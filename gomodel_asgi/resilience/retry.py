@@ -72,7 +72,7 @@ class RetryBudget:
         self.own: OrderedDict[str, int] = OrderedDict()
 
     def earn(self, tenant: str | None) -> None:
-        """A request has come in."""
+        """Puts in what a request earns."""
         share = SHARE
         if tenant is not None:
             share = SHARE // 2

@@ -30,10 +30,6 @@ class RateLimit:
     """
 
     def __init__(self, rate: str, storage: Storage | None) -> None:
-        """See the class.
-
-        :raises ImportError: the extra `limits` is not installed.
-        """
         check_string("rate", rate, "a rate, such as '60/minute'")
         try:
             import limits

@@ -256,18 +256,17 @@ def _path(location: tuple[int | str, ...], value: Any) -> str:
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Registry:
     """The configured providers, found by name or else by type (the first of it), and the *only* one where there is just
-    one. Read-only: policies see it."""
+    one. Read-only: policies see it.
+
+    :raises TypeError: they are not a list of Provider objects.
+    :raises ValueError: there are none, or two of one name.
+    """
 
     by_name: Mapping[str, Provider]
     by_type: Mapping[str, Provider]
     only: Provider | None
 
     def __init__(self, providers: Iterable[Provider]) -> None:
-        """Lists *providers* by name and by type.
-
-        :raises TypeError: they are not a list of Provider objects.
-        :raises ValueError: there are none, or two of one name.
-        """
         by_name: dict[str, Provider] = {}
         by_type: dict[str, Provider] = {}
         for provider in listed("providers", providers, "a list of Provider objects"):

@@ -58,10 +58,6 @@ class Target(Options, frozen=True):
     provider: str | Provider
 
     def __post_init__(self) -> None:
-        """Checks the members, and makes them read-only.
-
-        :raises TypeError: the provider or the model is of a wrong type.
-        """
         if type(self.provider) is not str and not isinstance(self.provider, Provider):
             raise refusal("provider", "a name or a Provider", self.provider)
         if self.model is not None and not isinstance(self.model, str):

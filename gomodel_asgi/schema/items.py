@@ -31,7 +31,7 @@ class WireModel(BaseModel):
 
 
 class Part(WireModel):
-    """One part of a message's content, told apart by its type."""
+    """One part of a message's content, identified by its type."""
 
     type: str | None = None
     """`input_text`, `input_image`, `input_file`, `input_audio`, `output_text`, `refusal`, `reasoning_text` or
@@ -43,7 +43,7 @@ class Part(WireModel):
     annotations: list[Any] | None = None
     """Citations in an output text."""
     logprobs: list[Any] | None = None
-    """Log probabilities of an output text's tokens, if asked for."""
+    """Log probabilities of an output text's tokens, if requested."""
     image_url: str | Json | None = None
     """An image as an URL or data URL; some gateways write an object with `url`, `detail` and `media_type`."""
     detail: str | None = None
@@ -85,7 +85,7 @@ class Message(Item):
 
 
 class FunctionCall(Item):
-    """The model asks for a function tool to be run."""
+    """The model calls a function tool."""
 
     call_id: str | None = None
     """Joins the call to its output; not the same as `id`."""

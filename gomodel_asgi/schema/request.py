@@ -16,7 +16,7 @@ class Tool(WireModel):
     name: str | None = None
     """The name by which the model calls a function, custom tool or namespace."""
     description: str | None = None
-    """What the tool is for, told to the model."""
+    """What the tool is for; the model reads it."""
     parameters: Json | None = None
     """A function's arguments, as JSON Schema."""
     strict: bool | None = None

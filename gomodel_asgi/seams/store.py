@@ -154,19 +154,13 @@ class NoStore:
         return None
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Refuses: nothing is kept.
-
-        :raises NotImplementedError: always.
-        """
+        """Refuses: nothing is kept."""
         raise NotImplementedError(self.limitation)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Refuses: nothing is kept.
-
-        :raises NotImplementedError: always.
-        """
+        """Refuses: nothing is kept."""
         raise NotImplementedError(self.limitation)
 
     async def delete(self, collection: str, key: str) -> bool:

@@ -15,8 +15,7 @@ from ..wire.headers import Headers
 from .disconnect import Watch
 
 PIECE = 256 * 1024
-"""Bytes of a whole body that are given to the server at a time: what fits into its and the system's buffers, so that
-most answers go at once."""
+"""Bytes of a body that the server gets at a time: they fit into its and the system's buffers."""
 HEARTBEAT = b": heartbeat\n\n"
 LAST_WORDS = 1.0  # seconds that the error event of a shutdown may take to be sent
 TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at no cost per event

@@ -1,5 +1,4 @@
-"""The requests in flight, so that a host that goes down can wait for them and then end them; and those that go on
-without their clients."""
+"""The requests in flight, for a host that goes down to await and then end; and those that outlive their clients."""
 
 from __future__ import annotations
 
@@ -89,8 +88,7 @@ class InFlight:
 class Absence:
     """Knows whether the client of one background request has left, and the work goes on.
 
-    *allowed* counts such requests, at most *limit* of each tenant. A request of which nobody knows yet whose it is has
-    begun nothing that could go on.
+    *allowed* counts such requests, at most *limit* of each tenant. Before its tenant is known, nothing can go on.
     """
 
     def __init__(self, allowed: Allowance, limit: int | None) -> None:

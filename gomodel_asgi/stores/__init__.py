@@ -14,16 +14,7 @@ if TYPE_CHECKING:
     from .postgres import PostgresStore
     from .redis import RedisStore
 
-__all__ = [
-    "Encrypted",
-    "KeyValueStore",
-    "MemoryStore",
-    "NoStore",
-    "PostgresStore",
-    "Record",
-    "RedisStore",
-    "Store",
-]
+__all__ = ["Encrypted", "KeyValueStore", "MemoryStore", "NoStore", "PostgresStore", "Record", "RedisStore", "Store"]
 
 # Each needs a library of its own, which is imported when the name is first used.
 LAZY = {"Encrypted": "encrypted", "KeyValueStore": "key_value", "PostgresStore": "postgres", "RedisStore": "redis"}

@@ -1,5 +1,4 @@
-"""The circuit breaker of a store or of counters: one that hangs is left alone for a while, so that not each request has
-to wait for it.
+"""The circuit breaker of a store or of counters: one that hangs is left alone, so that no request waits for it.
 
     closed ──a call timed out──► open for 1, 2, 4, … 30 s ──► one call goes through ──answered──► closed
                                       ▲                            │ timed out

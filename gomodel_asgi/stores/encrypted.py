@@ -82,8 +82,7 @@ class Encrypted:
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
-        added."""
+        """Adds as `add` does; in the same step and trip keeps *record* (collection, key, value) if it was added."""
         name, other, held = record
         sealed = self._sealed(collection, key, value)
         add_with = getattr(self._store, "add_with", None)

@@ -159,8 +159,7 @@ class PostgresStore:
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
-        added."""
+        """Adds as `add` does; in the same step and trip keeps *record* (collection, key, value) if it was added."""
         return await self._write("add_with", collection, key, value, ttl, *record)
 
     async def swap(

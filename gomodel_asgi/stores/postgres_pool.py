@@ -1,5 +1,4 @@
-"""How a PostgreSQL is reached: by a bounded pool for each event loop, or by one of the host's, and once what is needed
-is known to be there."""
+"""How a PostgreSQL is reached: by a bounded pool for each event loop, or by the host's, once its schema is there."""
 
 from __future__ import annotations
 
@@ -95,8 +94,7 @@ class Database:
     async def pool(self) -> Any:
         """Returns the pool, opened with the first call, when the schema is there too.
 
-        Opening goes on when the calls that wait for it have no more time: else one that takes longer than a call may
-        take would never come to its end.
+        Opening goes on when the calls that wait for it have no more time: else a slow one would never end.
 
         :raises ConnectionError: it was closed meanwhile.
         """

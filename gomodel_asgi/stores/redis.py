@@ -16,12 +16,23 @@ import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from ..arguments import refusal
 from ..errors import StoreUnavailable
+from ..extras import missing
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
-from .redis_client import Redis, RedisError, check_client, client_of, decodes
 from .shared import PerLoop, answering, check_store, secret_of
+
+try:
+    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import NoScriptError, RedisError
+except ImportError as exc:  # pragma: no cover - shown in a process of its own
+    raise missing("redis", "Redis is reached through redis-py") from exc
+
+__all__ = ["NoScriptError", "Redis", "RedisCluster", "RedisError", "RedisStore", "check_client", "client_of", "decodes"]
 
 VERSION_BYTES = 8
 """Bytes of the version that stands before each value."""
@@ -111,8 +122,7 @@ class RedisStore:
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
-        added."""
+        """Adds as `add` does; in the same step and trip keeps *record* (collection, key, value) if it was added."""
         other = self._name(record[0], record[1]), record[2]
         return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl), other)
 
@@ -200,3 +210,41 @@ def milliseconds(seconds: float) -> int | None:
 def literally(text: str) -> str:
     """Returns *text* as a glob pattern that matches nothing else."""
     return "".join("\\" + character if character in "\\*?[]" else character for character in text)
+
+
+# How a Redis is reached: by a bounded pool of ours, or by a client of the host's...
+
+# At a time and event loop; more wait for one, within their timeout.
+CONNECTIONS = 32
+
+
+Client = TypeVar("Client")
+
+
+def check_client(redis: object) -> None:
+    """Refuses what is neither a URL nor a client.
+
+    :raises TypeError: *redis* is something else.
+    """
+    if not isinstance(redis, str) and (isinstance(redis, type) or not hasattr(redis, "eval")):
+        raise refusal("redis", "a URL, or a client of redis.asyncio", redis)
+
+
+def client_of(given: str | Client, timeout: float) -> Redis | Client:
+    """Returns *given*, or a client of ours for that URL, with one silent retry on a connection that is stale.
+
+    :raises ValueError: the URL is none.
+    """
+    if not isinstance(given, str):
+        return given
+    # The time limit is the caller's: with its own, redis-py waits through asyncio.wait_for, which loses cancellations
+    # before Python 3.12.
+    pool = BlockingConnectionPool.from_url(
+        given, max_connections=CONNECTIONS, timeout=timeout, retry=Retry(NoBackoff(), 1), socket_timeout=None
+    )
+    return Redis.from_pool(pool)
+
+
+def decodes(client: Redis) -> bool:
+    """Returns whether *client* makes text of what Redis answers."""
+    return bool(client.connection_pool.connection_kwargs.get("decode_responses"))

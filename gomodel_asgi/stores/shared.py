@@ -60,8 +60,7 @@ def store_unavailable(detail: str) -> GatewayError:
 async def answering(
     timeout: float, *failures: type[Exception], unavailable: Callable[[str], GatewayError] = store_unavailable
 ) -> AsyncGenerator[None, None]:
-    """Gives what is done inside *timeout* seconds. One of *failures*, or of the network's, becomes what *unavailable*
-    makes of its detail.
+    """Bounds its block to *timeout* seconds. *unavailable* makes an error of *failures*, and of the network's.
 
     Only the failure's class goes into the `detail`: an engine's message may quote addresses, users and statements.
 

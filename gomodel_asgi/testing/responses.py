@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -85,9 +85,6 @@ def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> 
     item.close()
 
 
-# Stored responses, and the operations on them.
-
-
 @dataclass
 class Stored:
     """One response, with what it was given. *upcoming* are the states that a background response has yet to reach:
@@ -112,40 +109,103 @@ class Stored:
         return now
 
 
-class Lifecycle:
-    """The operations on responses, on memory. *name* goes into every id."""
+# The operations.
 
-    def __init__(self, name: str, conversations: Conversations) -> None:
-        self.name = name
-        self.conversations = conversations
-        self.made = 0
+
+RESPONSES = path_pattern("/responses(?:/(?P<id>[^/]+)(?:/(?P<action>[^/]+))?)?")
+CONVERSATIONS = path_pattern("/conversations(?:/(?P<id>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?")
+MODELS = path_pattern("/models(?:/(?P<id>.+))?")
+
+
+class ResponsesApi(Api):
+    """The whole Responses API: responses and conversations, in memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.conversations = Conversations(settings.name)
         self.stored: dict[str, Stored] = {}
+
+    def wire(self, request: ReceivedRequest, request_id: str) -> ResponsesWire:
+        """See `Api.wire`."""
+        return ResponsesWire(request_id)
+
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
+        plan: Plan | None = None
+        if match := RESPONSES.fullmatch(request.path):
+            plan = self._responses(request, match["id"], match["action"], model)
+        elif match := CONVERSATIONS.fullmatch(request.path):
+            plan = self._conversations(request, match["id"], match["items"], match["item"])
+        elif match := MODELS.fullmatch(request.path):
+            plan = json_reply(openai_models(self.settings, request, match["id"]))
+        if plan is None:
+            raise no_such_path(request)
+        return plan
+
+    def _responses(self, request: ReceivedRequest, id: str | None, action: str | None, model: Model) -> Plan | None:
+        if id is None:
+            require_method("POST", request)
+            return self.create(object_of(request), model)
+        match request.method, id, action:
+            case "POST", "compact", None:
+                return self.compact(object_of(request))
+            case "POST", "input_tokens", None:
+                return self.input_tokens(object_of(request))
+            case "GET", _, None:
+                return self.retrieve(id, request.query)
+            case "DELETE", _, None:
+                return self.delete(id)
+            case "POST", _, "cancel":
+                return self.cancel(id)
+            case "GET", _, "input_items":
+                return self.input_items(id, request.query)
+        return None
+
+    def _conversations(
+        self, request: ReceivedRequest, id: str | None, items: str | None, item: str | None
+    ) -> Plan | None:
+        if id is None:
+            require_method("POST", request)
+            return self.conversations.create(object_of(request, optional=True))
+        if item is not None:
+            return self.conversations.item(request.method, id, item)
+        body = object_of(request) if request.method == "POST" else {}
+        if items is not None:
+            return self.conversations.items(request.method, id, request.query, body)
+        return self.conversations.answer(request.method, id, body)
 
     # POST {base}/responses and its kin...
 
-    def create(self, body: Mapping[str, Any], model: Model, *, strict: bool = False) -> Plan:
-        """Returns a new response, in the form that *body* asks for; *strict* refuses what only OpenAI itself would."""
+    def create(self, body: Mapping[str, Any], model: Model) -> Plan:
+        """Returns a new response, in the form that *body* asks for."""
+        check_request(body)
+        check_model(self.settings, body["model"])
         self.made += 1
-        id = f"resp_{self.name}{self.made:08x}"
+        id = f"resp_{self.settings.name}{self.made:08x}"
         conversation = self.conversations.named_in(body)
         if conversation is not None:
             body = {**body, "conversation": {"id": conversation.id}}
-        own = items_of(body.get("input"), f"msg_{self.name}{self.made:08x}i")
+        own = items_of(body.get("input"), f"msg_{self.settings.name}{self.made:08x}i")
         items = self._history(body, conversation) + own
-        if strict:
+        if self.settings.strict:
             refuse(at_openai(body, items))
         stored = self._respond(id, body, items, model)
         if body.get("store") is not False:
             remember(self.stored, id, stored)
         if conversation is not None:
             conversation.add([*own, *stored.output])
-        return self._delivered(stored, body.get("stream") is True)
+        value = stored.advance()
+        events = chunked(200, STREAM, stored.events, value)
+        return either(json_reply(value), events, stream=body.get("stream") is True)
 
     def compact(self, body: Mapping[str, Any]) -> Plan:
         """Returns a conversation in compact form: the user's messages, and the rest as one opaque item."""
         check_types(body)
         self.made += 1
-        prefix = f"{self.name}{self.made:08x}"
+        prefix = f"{self.settings.name}{self.made:08x}"
         items = self._history(body) + items_of(body.get("input"), f"msg_{prefix}i")
         kept = [item for item in items if item.get("role") == "user"]
         speech = "\n".join(message.text for message in prompt_of(body, items).messages)
@@ -235,88 +295,7 @@ class Lifecycle:
         speak(emitter, prompt, model(prompt), at=at + 1)
         stored = Stored(emitter.response, items, tuple(emitter.out))
         if body.get("background") is True and body.get("stream") is not True:
-            queued, running, done = self._states(emitter.response)
-            stored.response, stored.upcoming = queued, [queued, running, done]
+            unfinished = {**stored.response, "output": [], "usage": None, "completed_at": None}
+            queued, running = {**unfinished, "status": "queued"}, {**unfinished, "status": "in_progress"}
+            stored.response, stored.upcoming = queued, [queued, running, stored.response]
         return stored
-
-    def _states(self, done: Json) -> Sequence[Json]:
-        unfinished = {**done, "output": [], "usage": None, "completed_at": None}
-        return {**unfinished, "status": "queued"}, {**unfinished, "status": "in_progress"}, done
-
-    def _delivered(self, stored: Stored, stream: bool) -> Plan:
-        value = stored.advance()
-        return either(json_reply(value), chunked(200, STREAM, stored.events, value), stream=stream)
-
-
-# The operations.
-
-
-RESPONSES = path_pattern("/responses(?:/(?P<id>[^/]+)(?:/(?P<action>[^/]+))?)?")
-CONVERSATIONS = path_pattern("/conversations(?:/(?P<id>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?")
-MODELS = path_pattern("/models(?:/(?P<id>.+))?")
-
-
-class ResponsesApi(Api):
-    """The whole Responses API."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.conversations = Conversations(settings.name)
-        self.lifecycle = Lifecycle(settings.name, self.conversations)
-
-    def wire(self, request: ReceivedRequest, request_id: str) -> ResponsesWire:
-        """See `Api.wire`."""
-        return ResponsesWire(request_id)
-
-    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
-        """See `Api.answer`.
-
-        :raises Refused: the request breaks a rule, or the path is not this API's.
-        """
-        if (match := RESPONSES.fullmatch(request.path)) is not None:
-            plan = self._responses(request, match["id"], match["action"], model)
-        elif (match := CONVERSATIONS.fullmatch(request.path)) is not None:
-            plan = self._conversations(request, match["id"], match["items"], match["item"])
-        elif (match := MODELS.fullmatch(request.path)) is not None:
-            plan = json_reply(openai_models(self.settings, request, match["id"]))
-        else:
-            plan = None
-        if plan is None:
-            raise no_such_path(request)
-        return plan
-
-    def _responses(self, request: ReceivedRequest, id: str | None, action: str | None, model: Model) -> Plan | None:
-        lifecycle = self.lifecycle
-        if id is None:
-            require_method("POST", request)
-            body = object_of(request)
-            check_request(body)
-            check_model(self.settings, body["model"])
-            return lifecycle.create(body, model, strict=self.settings.strict)
-        match request.method, id, action:
-            case "POST", "compact", None:
-                return lifecycle.compact(object_of(request))
-            case "POST", "input_tokens", None:
-                return lifecycle.input_tokens(object_of(request))
-            case "GET", _, None:
-                return lifecycle.retrieve(id, request.query)
-            case "DELETE", _, None:
-                return lifecycle.delete(id)
-            case "POST", _, "cancel":
-                return lifecycle.cancel(id)
-            case "GET", _, "input_items":
-                return lifecycle.input_items(id, request.query)
-        return None
-
-    def _conversations(
-        self, request: ReceivedRequest, id: str | None, items: str | None, item: str | None
-    ) -> Plan | None:
-        if id is None:
-            require_method("POST", request)
-            return self.conversations.create(object_of(request, optional=True))
-        if item is not None:
-            return self.conversations.item(request.method, id, item)
-        body = object_of(request) if request.method == "POST" else {}
-        if items is not None:
-            return self.conversations.items(request.method, id, request.query, body)
-        return self.conversations.answer(request.method, id, body)

@@ -35,8 +35,8 @@ from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
 from . import unary
+from .bodies import decoded, examine
 from .call import call_of, outgoing_of
-from .reply_body import decoded, examine
 from .stream import Rounds, fed
 from .upstream_request import native, retold, translated
 
@@ -74,13 +74,18 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        candidate = self.candidate
+        job, candidate = self.job, self.candidate
         if candidate.dialect is None:
-            request = native(candidate, self.job, self.deadline - clock())
-            if candidate.provider.unread or self.job.files is not None or self.job.shown is not nothing_shown:
-                request = await retold(request, candidate, self.job)
+            request = native(candidate, job, self.deadline - clock())
+            if candidate.provider.unread or job.files is not None or job.shown is not nothing_shown:
+                request = await retold(request, candidate, job)
         else:
-            request = await self._request()
+            self.call = await call_of(candidate, job)
+            outgoing = await outgoing_of(candidate, job, self.call)
+            if outgoing.dropped:
+                job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
+            self.unsupported = outgoing.unsupported
+            request = translated(candidate, job, outgoing, self.deadline - clock())
         upstream, streams = await self._opened(request)
         if streams:
             return await self._events(upstream)
@@ -96,7 +101,7 @@ class Attempt(Struct):
         """
         transport = self.job.setup.transport
         if self.job.trace is not None:
-            self.job.trace.asks(self.job.request.envelope.raw, len(request.body or b""))
+            self.job.trace.sends(self.job.request.envelope.raw, len(request.body or b""))
         try:
             upstream = await transport.open(request)
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
@@ -131,15 +136,6 @@ class Attempt(Struct):
             await upstream.aclose()
             raise UpstreamProtocolError("The upstream went on with its answer in another form.")
         return upstream
-
-    async def _request(self) -> UpstreamRequest:
-        """The request to an upstream that speaks another API."""
-        self.call = await call_of(self.candidate, self.job)
-        outgoing = await outgoing_of(self.candidate, self.job, self.call)
-        if outgoing.dropped:
-            self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
-        self.unsupported = outgoing.unsupported
-        return translated(self.candidate, self.job, outgoing, self.deadline - clock())
 
     async def _rejection(self, upstream: UpstreamReply) -> GatewayError:
         try:
@@ -220,7 +216,7 @@ class Attempt(Struct):
     async def _events(self, upstream: UpstreamReply) -> Answer:
         """The beginning of a stream, which the answer then holds, or all of one where a whole reply was asked for."""
         try:
-            reader = self._reader()
+            reader = self._native() if self.candidate.dialect is None else self._translated()
             if isinstance(reader, TranslatedReader) and reader.continuing is not None:
                 upstream = Rounds(upstream, reader, partial(self._next_round, streams=True))
             answer = await self._begun(upstream, reader)
@@ -296,7 +292,7 @@ class Attempt(Struct):
         return Answer(upstream.status, upstream.headers, body=unary.final(reader))
 
     def _tell(self, reader: Reader) -> None:
-        """A probe of the breaker is decided by its first event: a stream may go on for as long as it likes."""
+        """Decides a probe of the breaker by its first event: a stream may go on for as long as it likes."""
         if reader.begun and reader.failure is None:
             self.permit.began()
 
@@ -308,9 +304,7 @@ class Attempt(Struct):
     def _gate_is_open(self) -> bool:
         return self.gate is not None and clock() >= self.gate
 
-    def _reader(self) -> Reader:
-        if self.candidate.dialect is not None:
-            return self._translated()
+    def _native(self) -> Reader:
         setup, provider = self.job.setup, self.candidate.provider
         operation = self.job.request.operation
         if (provider.normalize or self.job.rewrites) and operation in ("create", "retrieve"):

@@ -8,8 +8,7 @@ conversation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,9 @@ from ..exchange.job import Job
 from ..routing.target import ResolvedTarget
 from ..settings import KIB, Limits
 from ..threads import beside, paced
-from ..wire.json_body import invalid_json
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import Unreadable, check, counted
+from .bodies import refusing_depth, too_deep
 
 ITEM_LISTS = ("instructions", "input")
 PACKED = "encrypted_content"
@@ -62,24 +61,6 @@ def strings_of(body: Mapping[str, Any]) -> list[tuple[str, str]]:
             if isinstance(packed, str) and packed.startswith(PREFIX):
                 found.append((f"{name}[{index}].{PACKED}", packed))
     return found
-
-
-@contextmanager
-def refusing_depth() -> Iterator[None]:
-    """Turns a RecursionError into a 400: the earlier conversation may be nested more deeply than a request, and what
-    cannot be checked is not sent.
-
-    :raises InvalidRequest: instead of a RecursionError.
-    """
-    try:
-        yield
-    except RecursionError:
-        raise too_deep() from None
-
-
-def too_deep() -> InvalidRequest:
-    """Returns the 400 for an earlier conversation that is too deep to be looked at."""
-    return invalid_json("what it holds or continues is nested too deeply.")
 
 
 async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:

@@ -28,7 +28,7 @@ from ..routing.target import ResolvedTarget, Target
 from ..settings import AUTH, MALFORMED
 from ..wire.headers import FALLBACK, UNSUPPORTED, fallback, for_client, named, unsupported
 from .attempt import Answer, Attempt
-from .stream import OnEnd, Stream, TracedStream, detached
+from .stream import Stream, TracedStream, detached
 from .unary import BUSY
 from .upstream_request import kept, resolve
 
@@ -89,20 +89,14 @@ class Exchange(Struct):
                 pause = self._pause(candidate, error, tries)
                 if pause is None and not (others and self._falls_back(candidate, error)):
                     raise self._passed(error) from error.__cause__
-                self._note(candidate, error, retries=pause is not None)
+                reason = code_of(error)
                 detached(error)  # the reader whose failure it is still has it
             if pause is not None:
+                self.cause = Cause("retry", reason)
                 await anyio.sleep(pause)
             else:
+                self.cause, self.fallback = Cause("fallback", reason, candidate.provider.name), reason
                 candidate, tries = await resolve(others.pop(0), job), 0
-
-    def _note(self, candidate: ResolvedTarget, error: GatewayError, *, retries: bool) -> None:
-        """*error* of *candidate* is why the next attempt is made."""
-        reason = code_of(error)
-        if retries:
-            self.cause = Cause("retry", reason)
-        else:
-            self.cause, self.fallback = Cause("fallback", reason, candidate.provider.name), reason
 
     def _fallbacks(self) -> list[Target]:
         others = self.target.chain()[1:]
@@ -217,12 +211,19 @@ class Exchange(Struct):
         if job.trace is not None:
             job.trace.first_event()
         stream = None
-        if answer.upstream is None:
+        if answer.upstream is None or answer.reader is None:
             permit.leave(False)
             if held:
                 setup.concurrency.leave(held)
         else:
-            stream = self._stream(candidate, answer, partial(_stream_ended, setup, permit, held))
+            stream = (Stream if job.trace is None else partial(TracedStream, trace=job.trace))(
+                answer.upstream,
+                answer.reader,
+                held=answer.held,
+                idle=candidate.timeouts.idle,
+                until=job.started + candidate.timeouts.total,
+                on_end=partial(_stream_ended, setup, permit, held),
+            )
         streaming = stream is not None or (job.stream and job.request.operation == "create")
         headers = [STREAM_TYPE if streaming else JSON_TYPE]
         headers += for_client(answer.headers, candidate.redactor.of, limits=setup.quotas is None)
@@ -244,19 +245,6 @@ class Exchange(Struct):
             stream=stream,
             candidate=candidate,
             response_id=answer.response_id,
-        )
-
-    def _stream(self, candidate: ResolvedTarget, answer: Answer, on_end: OnEnd) -> Stream:
-        job, upstream, reader = self.job, answer.upstream, answer.reader
-        assert upstream is not None and reader is not None
-        make = Stream if job.trace is None else partial(TracedStream, trace=job.trace)
-        return make(
-            upstream,
-            reader,
-            held=answer.held,
-            idle=candidate.timeouts.idle,
-            until=job.started + candidate.timeouts.total,
-            on_end=on_end,
         )
 
 
@@ -289,4 +277,5 @@ def _stream_ended(setup: Setup, permit: Permit, held: Held, stream: Stream, erro
     error = error or stream.reader.failure
     gone = error is None and stream.reader.terminal is None
     permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
-    setup.concurrency.leave(held)
+    if held:
+        setup.concurrency.leave(held)

@@ -21,8 +21,8 @@ from ..settings import MIB
 from ..threads import beside
 from ..wire.json_scan import parsed
 from ..wire.redaction import Redactor, redactor_of
-from .reply_body import decoded, examine
-from .upstream_request import ACCEPT_JSON, AGENT
+from .bodies import decoded, examine
+from .upstream_request import ACCEPT_JSON, AGENT, request_to
 
 DEADLINE = 10.0  # seconds for all of one provider's list
 LARGEST = 4 * MIB  # bytes of that list; OpenRouter's, the longest known, has about one million
@@ -59,7 +59,7 @@ async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -
 
     :raises UpstreamProtocolError: it lists more pages than are read.
     """
-    form, redactor = form_of(provider.dialect_name), redactor_of(_secrets(provider, credential))
+    form, redactor = form_of(provider.dialect_name), redactor_of(provider.secrets_with(credential))
     query: str | None = form.query
     models: tuple[ListedModel, ...] = ()
     size = 0
@@ -87,7 +87,7 @@ async def refusal_of(provider: Provider, credential: Credential, setup: Setup, p
     """
     with anyio.move_on_after(DEADLINE):
         status, headers, body = await _fetch(_request(provider, credential, setup, path, "", b"{}"), setup, BEGINNING)
-        return ModelsAnswer(status, said=_said(headers, body, redactor_of(_secrets(provider, credential))))
+        return ModelsAnswer(status, said=_said(headers, body, redactor_of(provider.secrets_with(credential))))
     raise UpstreamTimeout(f"The upstream did not answer within {DEADLINE:g} seconds.")
 
 
@@ -147,29 +147,12 @@ async def _page(body: bytes, form: Form, setup: Setup) -> Page | None:
 def _request(
     provider: Provider, credential: Credential, setup: Setup, path: str, query: str, body: bytes | None = None
 ) -> UpstreamRequest:
-    scheme, host, port, uds = provider.origin
     query = "&".join(part for part in (query, provider.fixed_query) if part)
-    target = provider.base_path + path + (f"?{query}" if query else "")
-    kind = [] if body is None else [JSON_TYPE]
-    return UpstreamRequest(
-        method=b"GET" if body is None else b"POST",
-        scheme=scheme,
-        host=host,
-        port=port,
-        target=target.encode("ascii"),
-        headers=[AGENT, ACCEPT_JSON, *kind, *credential.headers, *provider.fixed_headers],
-        body=body,
-        credential=credential.fingerprint,
-        timeouts=provider.timeouts.over(setup.timeouts) if provider.timeouts else setup.timeouts,
-        deadline=DEADLINE,
-        allow_private=provider.allow_private,
-        uds=uds,
-    )
-
-
-def _secrets(provider: Provider, credential: Credential) -> tuple[str, ...]:
-    """What an upstream could quote back, and no caller may read as a model's name."""
-    return (*((credential.key,) if credential.key else ()), *provider.carried)
+    method, kind = ("GET", []) if body is None else ("POST", [JSON_TYPE])
+    headers = [AGENT, ACCEPT_JSON, *kind, *credential.headers, *provider.fixed_headers]
+    timeouts = provider.timeouts.over(setup.timeouts) if provider.timeouts else setup.timeouts
+    request = request_to(provider, credential, timeouts, method, path, query, headers)
+    return replace(request, body=body, deadline=DEADLINE)
 
 
 def _too_large() -> UpstreamProtocolError:

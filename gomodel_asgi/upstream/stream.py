@@ -297,16 +297,14 @@ async def followed(pending: Awaitable[Reply], trace: Trace) -> Reply:
         trace.end(None, "cancelled")
         raise
     stream = reply.stream
+
+    def over() -> None:  # the host's code has read the stream to its end, or has let go of it
+        ended = stream is not None and stream.reader.terminal is not None
+        trace.end(reply.status, None if ended else "gone")
+
     if isinstance(stream, Ending):
-        stream.on_over = lambda: _over(trace, reply)
+        stream.on_over = over
     else:
         trace.sent(reply.body or b"")
         trace.end(reply.status)
     return reply
-
-
-def _over(trace: Trace, reply: Reply) -> None:
-    """The host's code has read the stream to its end, or has let go of it."""
-    stream = reply.stream
-    ended = stream is not None and stream.reader.terminal is not None
-    trace.end(reply.status, None if ended else "gone")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -31,7 +29,7 @@ from ..wire.json_pieces import SMALL, read_object
 from ..wire.json_scan import check_utf8, parsed
 from ..wire.redaction import redacted
 from ..wire.response import DEFAULTS, OPTIONAL_ECHO, stream_of
-from .reply_body import examine
+from .bodies import examine
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"null"), msgspec.Raw(b""))
@@ -117,21 +115,12 @@ def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientRead
     params = candidate.target.params or {}
     echo = job.request.envelope.values((*DEFAULTS, *OPTIONAL_ECHO))
     name = candidate.provider.name if job.setup.stamp else None
-    after = starting_after(job, candidate)
+    after = job.starting_after(candidate.provider)
     return LenientReader(
         name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
         after=-1 if after is None else after, secrets=candidate.redactor.secrets, response_id=job.response_id,
         leading=job.leading, spent=job.spent,
     )  # fmt: skip
-
-
-def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
-    """Returns the number after which a rewritten stream goes on that is sent again; None where nothing of it is left
-    out."""
-    if job.request.operation != "retrieve" or not candidate.provider.normalize:
-        return None
-    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
-    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
 
 
 async def as_stream(body: bytes, limits: Limits) -> bytes:

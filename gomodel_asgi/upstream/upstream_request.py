@@ -31,8 +31,7 @@ from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_scan import parsed
 from ..wire.redaction import carried, redactor_of
-from .call import refusing_depth
-from .unary import starting_after
+from .bodies import refusing_depth
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
@@ -105,7 +104,7 @@ async def _resolved(target: Target, job: Job) -> ResolvedTarget:
             credential = known.credential
     if credential is None:
         credential = await _credential(provider, target)
-    redactor = redactor_of(_secrets(target, provider, credential))
+    redactor = redactor_of(provider.secrets_with(credential, *(carried(target.headers) if target.headers else ())))
     key = None if target.api_key is None else credential.key
     return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor, key)
 
@@ -124,12 +123,6 @@ def longest(target: Target, job: Job) -> float:
     :raises LookupError: the policy named an unknown provider.
     """
     return max(timeouts_of(one, provider_of(one, job), job.setup).total for one in target.chain())
-
-
-def _secrets(target: Target, provider: Provider, credential: Credential) -> tuple[str, ...]:
-    """Returns what an upstream could quote and nobody may see: the key, and other secrets in headers and query."""
-    key = (credential.key,) if credential.key else ()
-    return (*key, *(carried(target.headers) if target.headers else ()), *provider.carried)
 
 
 async def _credential(provider: Provider, target: Target) -> Credential:
@@ -155,7 +148,9 @@ def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline
     form = None if own else candidate.forms.get(kind)
     if form is None:
         query, headers = _joined(outgoing.query, candidate), _headers(candidate, job, True, encoded(outgoing.headers))
-        form = _form(candidate, outgoing.method, outgoing.path, query, headers)
+        form = request_to(
+            candidate.provider, candidate.credential, candidate.timeouts, outgoing.method, outgoing.path, query, headers
+        )
         if not own and len(candidate.forms) < MOST_FORMS:
             candidate.forms[kind] = form
     return replace(form, headers=form.headers.copy(), body=outgoing.body, deadline=deadline)
@@ -179,7 +174,14 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
     own = own or request.response_id is not None or request.connection is not None
     form = None if own else candidate.forms.get(kind)
     if form is None:
-        form = _native_form(candidate, job)
+        row = ROWS[request.operation]
+        path = PLACEHOLDER.sub("{}", row.path).format(request.response_id, request.item_id)
+        socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
+        headers = _headers(candidate, job, request.operation in BODIED, [])
+        query = _joined(_query(job, candidate), candidate)
+        form = request_to(
+            candidate.provider, candidate.credential, candidate.timeouts, row.method, path, query, headers, socket
+        )
         if not own:
             candidate.forms[kind] = form
     # A copy: a transport of the host's may add headers to the request that it gets.
@@ -208,28 +210,25 @@ async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) 
         return replace(request, body=await beside(len(body), partial(encode, {**members, "input": items})))
 
 
-def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
-    request = job.request
-    row = ROWS[request.operation]
-    path = PLACEHOLDER.sub("{}", row.path).format(request.response_id, request.item_id)
-    socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
-    headers = _headers(candidate, job, request.operation in BODIED, [])
-    return _form(candidate, row.method, path, _joined(_query(job, candidate), candidate), headers, socket)
-
-
 def _query(job: Job, candidate: ResolvedTarget) -> str:
     """Returns the client's raw query. A rewritten stream has numbers of its own, so all of it is requested."""
-    if starting_after(job, candidate) is None:
+    if job.starting_after(candidate.provider) is None:
         return job.query
     parts = job.query.split("&")
     return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != "starting_after")
 
 
-def _form(
-    candidate: ResolvedTarget, method: str, path: str, query: str, headers: Headers, websocket: bool = False
+def request_to(
+    provider: Provider,
+    credential: Credential,
+    timeouts: Timeouts,
+    method: str,
+    path: str,
+    query: str,
+    headers: Headers,
+    websocket: bool = False,
 ) -> UpstreamRequest:
-    """A request to *candidate* without body and deadline."""
-    provider = candidate.provider
+    """Returns a request to *provider*, paid with *credential*, without body and deadline. *query* is the whole one."""
     scheme, host, port, uds = provider.origin
     target = f"{provider.base_path}{path}?{query}" if query else provider.base_path + path
     return UpstreamRequest(
@@ -240,8 +239,8 @@ def _form(
         target=target.encode("ascii"),
         headers=headers,
         body=None,
-        credential=candidate.credential.fingerprint,
-        timeouts=candidate.timeouts,
+        credential=credential.fingerprint,
+        timeouts=timeouts,
         allow_private=provider.allow_private,
         uds=uds,
         websocket=websocket,

@@ -120,7 +120,7 @@ def _shape(members: All, member: str, number: int) -> Shape:
 
 
 def _name_nothing(decoded: Sequence[All | None]) -> bool:
-    """Returns whether none of the elements has a name that makes it stand for something, told without a step for each:
+    """Returns whether none of the elements has a name that makes it stand for something, without a step for each:
     most have the members of one that has been looked at."""
     if None in decoded:
         return False
@@ -222,7 +222,7 @@ def text_in(raw: Raw | None) -> str | None:
 
 
 def first(raw: Raw) -> int:
-    """The first byte of a value, which tells its kind."""
+    """Returns the first byte of a value, which says its kind."""
     return memoryview(raw)[0]
 
 

@@ -82,7 +82,7 @@ class Emitter:
         self.begun = False
         """Whether the response has been announced."""
         self.announced: set[str] = set()
-        """The states before its end that events have told of."""
+        """The states before its end that events have announced."""
         self.meaningful = False
         """Whether anything has come that a client would miss: text, reasoning, a tool call, an end."""
         self.terminal: str | None = None

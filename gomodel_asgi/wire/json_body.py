@@ -82,14 +82,6 @@ def _check_items(raw: msgspec.Raw, name: str, limits: Limits) -> Generator[None,
         yield
 
 
-def read_members(data: bytes, limits: Limits = DEFAULT) -> Members:
-    """The same in one step.
-
-    :raises InvalidRequest: as `opening`.
-    """
-    return run(opening(data, limits)).members
-
-
 def span(data: bytes, name: str) -> tuple[int, int] | None:
     """Where the value of the top-level member *name* of the JSON object *data* stands: start and end.
 

@@ -53,7 +53,7 @@ MOST_WINDOWS = 16
 def read_object(data: bytes, *, depth: int, values: int, most: int) -> Generator[None, None, Found]:
     """The top-level members of a JSON object, their values as bytes, read a window at each step.
 
-    It may have *most* members and *values* commas and opening brackets; a scan, where there had to be one, tells
+    It may have *most* members and *values* commas and opening brackets; a scan, where one was needed, says
     whether it is deeper than *depth* levels, and how many commas stand in at most two.
 
     :raises Unreadable: it is not one JSON object in UTF-8 (RFC 8259), is nested too deeply to read, or is too much.
@@ -94,7 +94,7 @@ def read_at_once(data: bytes) -> Members:
 
 
 def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = None) -> Unreadable:
-    """What the parser's *error* says of a text of *end* bytes. *place* tells where in it a place of the parser's is."""
+    """What the parser's *error* says of a text of *end* bytes. *place* maps a place in what it read."""
     if isinstance(error, Unreadable):
         return error
     if isinstance(error, RecursionError):

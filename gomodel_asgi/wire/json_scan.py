@@ -317,7 +317,7 @@ def tree(data: bytes | str) -> Any:
 
 
 def short(raw: bytes | msgspec.Raw) -> Any:
-    """A member's value, parsed; None where it is absent (no bytes), too long to be what is asked for, or no JSON."""
+    """A member's value, parsed; None where it is absent (no bytes), longer than `SHORT`, or no JSON."""
     if not 0 < len(raw) <= SHORT:
         return None
     try:

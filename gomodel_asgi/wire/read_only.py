@@ -1,4 +1,4 @@
-"""Dicts and lists that cannot be changed, for what a policy sees: whoever changes one is told what to do instead.
+"""Dicts and lists that cannot be changed, for what a policy sees: the error of a change says what to do instead.
 
 They are dicts and lists, and read as such: `isinstance`, `==`, `match`, `json`, msgspec, pydantic.
 A copy of one (`copy()`, a slice, `|`, `+`, `copy.copy`) is a plain one that holds the same values; pickle and

@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
 
 from ..settings import KIB
-from .sse import Framer
 
 REDACTED = b"[redacted]"
 SHORTEST = 6
@@ -153,22 +151,3 @@ def redactor_of(secrets: tuple[str, ...]) -> Redactor:
 def _longest(secret: str) -> int:
     escaped = len(secret) - sum(map(len, SAFE.findall(secret)))
     return len(secret) + escaped * (SPELLING - 1)
-
-
-class RedactingFramer(Framer):
-    """A framer whose parts are blacked out; its whole events are not."""
-
-    def __init__(self, redactor: Redactor, **options: Any) -> None:
-        super().__init__(**options)
-        self.redactor = redactor
-
-    def _part(self) -> bytes:
-        self.pending = bytearray(self.redactor.of(bytes(self.pending)))
-        end = len(self.pending) - self.redactor.longest
-        if end <= 3:  # which stay anyhow
-            return b""
-        behind = self.pending[end:]
-        del self.pending[end:]
-        part = super()._part()
-        self.pending += behind
-        return part

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from ..errors import GatewayError, UpstreamRejected
-from .declared_tools import scrubbed
+from .items import PART_EVENTS, PLACES, TEXT_OF_ITEM, TEXT_OF_PART
 
 Json = dict[str, Any]
 
@@ -74,14 +75,18 @@ def frame(event: Mapping[str, Any]) -> bytes:
 
 
 def added(first: Json, second: Json) -> Json:
-    """Returns the usage of two answers together; both are usage objects."""
+    """Returns the usage of two answers together; both are usage objects of one API."""
     found = dict(first)
     for name, value in second.items():
         known = found.get(name)
         if isinstance(value, dict):
             found[name] = added(known if isinstance(known, dict) else {}, value)
+        elif isinstance(value, list):
+            found[name] = [*known, *value] if isinstance(known, list) else value
         elif isinstance(value, int):
             found[name] = value + (known if isinstance(known, int) else 0)
+        elif known is None:
+            found[name] = value
     return found
 
 
@@ -133,7 +138,7 @@ def _echoed_tool(tool: Any, public: Collection[str]) -> Any:
     return {"description": None, "parameters": None, "strict": None, **tool}
 
 
-# A finished response told again as the event stream that it could have been.
+# A finished response as the event stream that it could have come in.
 
 
 PREFIX = "response."
@@ -141,11 +146,9 @@ PREFIX = "response."
 TERMINAL = {"response.completed": "completed", "response.failed": "failed", "response.incomplete": "incomplete"}
 """The events that end a response, and the status that it then has."""
 TERMINAL_OF_STATUS = {"incomplete": "response.incomplete", "failed": "response.failed", "cancelled": "response.failed"}
-WHOLE_FIELDS = {
-    "function_call": ("arguments", "response.function_call_arguments"),
-    "custom_tool_call": ("input", "response.custom_tool_call_input"),
-}
-TEXT_FIELDS = {"output_text": ("text", "response.output_text"), "refusal": ("refusal", "response.refusal")}
+WHOLE_CALLS = ("function_call", "custom_tool_call")
+CONTAINERS = {"message": "content", "reasoning": "summary"}
+"""The member that holds the parts of an item, by its type."""
 
 
 def events_of(response: Json) -> list[Json]:
@@ -174,47 +177,88 @@ def _events(response: Json) -> Iterator[Json]:
 
 
 def _item(index: int, item: Json) -> Iterator[Json]:
-    place = {"item_id": item.get("id"), "output_index": index}
-    yield {"type": "response.output_item.added", "output_index": index, "item": _begun(item)}
-    if item.get("type") == "message":
-        yield from _parts(place, item)
-    elif item.get("type") == "reasoning":
-        yield from _summary(place, item)
-    elif item.get("type") in WHOLE_FIELDS:
-        field, prefix = WHOLE_FIELDS[item["type"]]
-        yield {"type": f"{prefix}.delta", **place, "delta": item.get(field, "")}
-        yield {"type": f"{prefix}.done", **place, "name": item.get("name"), field: item.get(field, "")}
+    type, place = item.get("type", ""), {"item_id": item.get("id"), "output_index": index}
+    begun = {**item, "status": "in_progress"}
+    if container := CONTAINERS.get(type):
+        begun[container] = []
+    kind = TEXT_OF_ITEM[type] if type in WHOLE_CALLS else None
+    if kind is not None:
+        begun[kind.field] = ""
+    yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+    if container:
+        for number, part in enumerate(item.get(container) or ()):
+            yield from _part({**place, PLACES[container]: number}, container, part)
+    if kind is not None:
+        text = item.get(kind.field, "")
+        yield {"type": kind.delta, **place, "delta": text}
+        yield {"type": kind.done, **place, "name": item.get("name"), kind.field: text}
     yield {"type": "response.output_item.done", "output_index": index, "item": item}
 
 
-def _begun(item: Json) -> Json:
-    emptied: Json = {"message": {"content": []}, "reasoning": {"summary": []}}.get(item.get("type", ""), {})
-    field = WHOLE_FIELDS.get(item.get("type", ""))
-    return {**item, "status": "in_progress", **emptied, **({field[0]: ""} if field else {})}
+def _part(place: Json, container: str, part: Json) -> Iterator[Json]:
+    kind = TEXT_OF_PART.get("summary_text" if container == "summary" else part.get("type", ""))
+    listing = part.get("type") == "output_text"
+    cleared = {**({} if kind is None else {kind.field: ""}), **({"annotations": []} if listing else {})}
+    yield {"type": f"{PART_EVENTS[container]}.added", **place, "part": {**part, **cleared}}
+    if kind is not None:
+        text, lists = part.get(kind.field, ""), {"logprobs": part.get("logprobs") or []} if listing else {}
+        yield {"type": kind.delta, **place, "delta": text, **lists}
+        yield {"type": kind.done, **place, kind.field: text, **lists}
+    yield {"type": f"{PART_EVENTS[container]}.done", **place, "part": part}
 
 
-def _parts(place: Json, item: Json) -> Iterator[Json]:
-    for number, part in enumerate(item.get("content") or ()):
-        here = {**place, "content_index": number}
-        field, prefix = TEXT_FIELDS.get(part.get("type"), ("", ""))
-        yield {"type": "response.content_part.added", **here, "part": {**part, **_cleared(field)}}
-        if field:
-            logprobs = {"logprobs": part.get("logprobs") or []} if field == "text" else {}
-            yield {"type": f"{prefix}.delta", **here, "delta": part.get(field, ""), **logprobs}
-            yield {"type": f"{prefix}.done", **here, field: part.get(field, ""), **logprobs}
-        yield {"type": "response.content_part.done", **here, "part": part}
+# A client's declaration of a tool as it may be shown, kept and logged: without what is secret in it.
 
 
-def _cleared(field: str) -> Json:
-    cleared: dict[str, Json] = {"text": {"text": "", "annotations": []}, "refusal": {"refusal": ""}}
-    return cleared.get(field, {})
+SECRET = frozenset({"authorization", "domain_secrets"})
+"""Members that are left out wherever they stand in a declaration."""
 
 
-def _summary(place: Json, item: Json) -> Iterator[Json]:
-    for number, part in enumerate(item.get("summary") or ()):
-        here = {**place, "summary_index": number}
-        text = part.get("text", "")
-        yield {"type": "response.reasoning_summary_part.added", **here, "part": {**part, "text": ""}}
-        yield {"type": "response.reasoning_summary_text.delta", **here, "delta": text}
-        yield {"type": "response.reasoning_summary_text.done", **here, "text": text}
-        yield {"type": "response.reasoning_summary_part.done", **here, "part": part}
+def scrubbed(tool: Any, public: Collection[str] = ()) -> Any:
+    """*tool* without its credentials: `authorization` and `domain_secrets` gone, `headers` null, `server_url` without
+    userinfo, query and fragment, and without its path, which may be a token, unless its label is *public*."""
+    if not isinstance(tool, dict):
+        return tool
+    shown: Json = _without_secrets(tool)
+    if shown.get("type") == "mcp":
+        if shown.get("headers") is not None:
+            shown["headers"] = None
+        if shown.get("server_url") is not None:
+            shown["server_url"] = shown_url(shown["server_url"], with_path=shown.get("server_label") in public)
+    return shown
+
+
+def shown_url(url: Any, *, with_path: bool) -> str | None:
+    """Returns what may be shown of *url*: scheme, host and port, and its path if that is no secret; None if it is no
+    URL."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}{parts.path if with_path else ''}"
+
+
+def credentials_of(tool: Any, *, with_path: bool = False) -> tuple[str, ...]:
+    """What `scrubbed` takes out of *tool*, as far as it is text: to black it out wherever somebody quotes it. The path
+    of its `server_url` counts unless it may stay (*with_path*)."""
+    if not isinstance(tool, dict):
+        return ()
+    headers = tool.get("headers")
+    found = [tool.get("authorization"), *(headers.values() if isinstance(headers, dict) else ())]
+    if isinstance(url := tool.get("server_url"), str) and shown_url(url, with_path=with_path) != url:
+        found.append(url)
+    container = tool.get("container")
+    policy = container.get("network_policy") if isinstance(container, dict) else None
+    secrets = policy.get("domain_secrets") if isinstance(policy, dict) else None
+    found += [one.get("value") for one in secrets or () if isinstance(one, dict)] if isinstance(secrets, list) else []
+    return tuple(value for value in found if isinstance(value, str))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_secrets(member) for name, member in value.items() if name not in SECRET}
+    return [_without_secrets(member) for member in value] if isinstance(value, list) else value

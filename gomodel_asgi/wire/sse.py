@@ -81,8 +81,8 @@ class Framer:
     """Passes the bytes of events on as soon as they are whole.
 
     An event of more than *buffer* bytes is given in parts (`inside` is then true until its end has come), so that a
-    stream of any event size holds at most that much; one of more than *limit* bytes is refused. *whole* is asked for
-    an event's first bytes whether it must be held until it is whole all the same.
+    stream of any event size holds at most that much; one of more than *limit* bytes is refused. *whole* returns,
+    for an event's first bytes, whether it must be held until it is whole all the same.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from .sse import Decoder
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 OUR_MEMBERS = ("type", "stream_id", "generate", "stream", "stream_options", "background")
-"""Members that mean something here, or nothing: how a socket delivers is not asked for in a frame."""
+"""Members that mean something here, or nothing: how a socket delivers is not set by a frame."""
 
 UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
 """What is said of an error of which nothing can be said."""
@@ -36,7 +36,7 @@ _raws = msgspec.json.Decoder(list[Raw]).decode
 class Create(Struct):
     """A `response.create`: the body that it would have over HTTP, and its *lane* (None: the unnamed one).
 
-    *generate* False asks for a response without output; *size* is that of the frame in bytes.
+    *generate* False requests a response without output; *size* is that of the frame in bytes.
     """
 
     lane: str | None

@@ -16,7 +16,7 @@ from sqlalchemy import NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gomodel_asgi import Gateway, Provider, Target, policies
-from gomodel_asgi.cli import infrastructure, main
+from gomodel_asgi.cli import main, probe
 from gomodel_asgi.cli.check import STATUSES
 from gomodel_asgi.cli.probe import lists
 from gomodel_asgi.ledger import JsonLines, Ledger, SqlLedger
@@ -370,7 +370,7 @@ def test_engines_that_answer_are_no_finding_and_keep_nothing_of_it(
 def test_an_engine_that_says_nothing_is_found(
     provider: FakeProvider, check: Checked, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(infrastructure, "SECONDS", 0.1)
+    monkeypatch.setattr(probe, "SECONDS", 0.1)
     provider.script(Reply(MODELS))
     silent = Upstream(lambda peer: peer.gone() and None)
     try:

@@ -44,18 +44,10 @@ from gomodel_asgi.contrib.django import DjangoAuth, get_gateway, view  # noqa: E
 from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
 from gomodel_asgi.contrib.django.configuration import KEYS, build  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("fresh_gateway")
 QUESTION = {"model": "m", "input": "Hello"}
 BEARER = "gomodel_asgi.contrib.django.tokens.BearerToken"
 HOST = django_host.__name__
-
-
-@pytest.fixture(autouse=True)
-def fresh_gateway(provider: FakeProvider) -> Iterator[None]:
-    """The settings' gateway, made anew for the test's own upstream."""
-    django_host.upstreams.append(provider.base_url)
-    get_gateway.cache_clear()
-    yield
-    get_gateway.cache_clear()
 
 
 @contextmanager

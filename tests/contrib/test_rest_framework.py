@@ -37,6 +37,7 @@ from gomodel_asgi.contrib.django.auth import whole_request_of  # noqa: E402
 from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
 from gomodel_asgi.contrib.django.tokens import authentication  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("fresh_gateway")
 QUESTION = {"model": "m", "input": "Hello"}
 HOST = django_host.__name__
 DRF = "rest_framework.authentication"
@@ -120,14 +121,6 @@ def provider(one_provider: FakeProvider) -> FakeProvider:
     """One upstream for all tests of the module: most of them never come to it."""
     one_provider.clear()
     return one_provider
-
-
-@pytest.fixture(autouse=True)
-def fresh_gateway(provider: FakeProvider) -> Iterator[None]:
-    django_host.upstreams.append(provider.base_url)
-    get_gateway.cache_clear()
-    yield
-    get_gateway.cache_clear()
 
 
 @contextmanager

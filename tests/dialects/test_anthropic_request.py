@@ -686,6 +686,9 @@ def test_counting_tokens_sends_only_what_counts() -> None:
         ({"user": 5}, "user"),
         ({"context_management": 5}, "context_management"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"format": {"name": "x"}}}, "text.format.type"),
+        ({"stop": 5}, "stop"),
+        ({"stop": ["a", 5]}, "stop[1]"),
     ],
 )
 def test_a_malformed_member_is_named_by_its_path(body: Json, param: str) -> None:

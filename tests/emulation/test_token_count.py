@@ -10,7 +10,7 @@ import pytest
 
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.wire.json_scan import WINDOW, run
-from gomodel_asgi.wire.token_estimate import BYTES_PER_TOKEN, MEDIA, estimated
+from gomodel_asgi.wire.usage import BYTES_PER_TOKEN, MEDIA, estimated
 
 from ..support.driving import ask
 

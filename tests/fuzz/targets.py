@@ -18,7 +18,8 @@ from gomodel_asgi.server.paths import agreed, split_query
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.wire import headers
 from gomodel_asgi.wire.event_writer import Emitter
-from gomodel_asgi.wire.json_body import BOM, Envelope, read_members
+from gomodel_asgi.wire.json_body import BOM, Envelope, opening
+from gomodel_asgi.wire.json_scan import run
 from gomodel_asgi.wire.response import DONE
 from gomodel_asgi.wire.sse import Decoder, Event, Framer
 
@@ -47,10 +48,11 @@ def envelope(data: bytes) -> None:
         _ = found.body, [(found.text(name), found.flag(name), found.has(name)) for name in found.members]
     except InvalidRequest:
         return
-    given = {name: bytes(value) for name, value in read_members(data.removeprefix(BOM)).items()}
+    given = {name: bytes(value) for name, value in run(opening(data.removeprefix(BOM))).members.items()}
     if found.hint is not None or not found.preferences:
         given.pop("provider", None)
-    assert {name: bytes(value) for name, value in read_members(sent).items()} == given, "a member's bytes changed"
+    found_again = run(opening(sent)).members
+    assert {name: bytes(value) for name, value in found_again.items()} == given, "a member's bytes changed"
     try:
         strictly(sent)
     except RecursionError:

@@ -11,8 +11,8 @@ from gomodel_asgi.guards import Block, Guard, Replace, Texts
 from gomodel_asgi.testing import Answer, ToolCall
 
 from ..support.exchanges import STREAM, UNARY
+from ..support.garbage import anyio_backend, kind, leaves_nothing, no_collector
 from ..support.lab import Lab, fakes, lab
-from ..test_garbage import anyio_backend, kind, leaves_nothing, no_collector
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab", "no_collector"]
 

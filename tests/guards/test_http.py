@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import anyio
@@ -10,7 +14,7 @@ import pytest
 
 from gomodel_asgi import Gateway, MemoryStore, Timeouts
 from gomodel_asgi.errors import ContentBlocked
-from gomodel_asgi.guards import Block, Guard, Note, Texts, enforcement, inspection
+from gomodel_asgi.guards import Block, Guard, Note, Texts
 from gomodel_asgi.observers import Ended, Guarded
 from gomodel_asgi.testing import Answer, FakeProvider, Status, ToolCall
 
@@ -344,23 +348,32 @@ def test_what_is_no_list_of_different_guards_is_refused(provider: FakeProvider, 
 # Where there are none...
 
 
-async def test_a_request_without_guards_is_parsed_by_none(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
+@contextmanager
+def called() -> Iterator[set[str]]:
+    """The names of all functions that are called meanwhile on this thread."""
+    names: set[str] = set()
 
-    async def look(*arguments: Any, **options: Any) -> tuple[str, ...]:
-        asked.append("looked")
-        return ()
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            names.add(frame.f_code.co_qualname)
 
-    monkeypatch.setattr(inspection.Inspection, "looked", look)
-    monkeypatch.setattr(enforcement, "parsed", lambda data: asked.append("parsed"))
-    guard = Guard("never", input=mask, output=mask, when=lambda request: False)
+    sys.setprofile(note)
+    try:
+        yield names
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+async def test_only_a_request_that_has_guards_is_parsed_for_them(provider: FakeProvider, guarded: bool) -> None:
+    guard = Guard("keys", input=mask, output=mask, when=lambda request: guarded)
     provider.script(Answer(text=SAID), Answer(text=SAID))
     async with gateway_of(provider, guard, stamp=False) as app:
-        for stream in (False, True):
-            assert SECRET in (await ask(app, {**HELLO, "stream": stream})).content.decode()
-    assert asked == []
+        with called() as names:
+            for stream in (False, True):
+                answer = await ask(app, {**HELLO, "stream": stream})
+                assert (SECRET in answer.content.decode()) is not guarded
+    assert {"Inspection.looked", "parsed"} & names == ({"Inspection.looked", "parsed"} if guarded else set())
 
 
 @pytest.mark.parametrize("stream", [False, True])

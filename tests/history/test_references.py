@@ -15,7 +15,7 @@ from gomodel_asgi.history.references import CONTENT, LONGEST_ID, Reference, nest
 from gomodel_asgi.operations import BODY
 from gomodel_asgi.settings import KIB
 from gomodel_asgi.wire.ambiguity import MOST_MEMBERS, read_items
-from gomodel_asgi.wire.json_body import read_members
+from gomodel_asgi.wire.json_body import opening
 from gomodel_asgi.wire.json_scan import run
 
 ID = "x_1"
@@ -173,7 +173,7 @@ def test_a_reference_below_an_item_is_found(item: str) -> None:
 def test_what_is_too_large_to_be_looked_through_for_references_is_refused(room: int) -> None:
     values = [["item_reference"], *[0] * (MOST_VALUES - 5 - room)]
     body = json.dumps({"input": [{"type": "message", "role": "user", "content": values}]}).encode()
-    members = read_members(body)
+    members = run(opening(body)).members
     looking = mentions_of(BODY, members, body, run(lists_of(BODY, members)), strict=True)
 
     if room >= 0:
@@ -206,7 +206,7 @@ MANY = {
 @pytest.mark.parametrize("items", MANY.values(), ids=list(MANY))
 def test_of_many_items_no_more_is_kept_than_may_be_a_reference(items: list[bytes]) -> None:
     items = [*items, b'{"type":"item_reference","id":"%s"}' % ID.encode()]
-    members = read_members(b'{"input":[%b]}' % b",".join(items))
+    members = run(opening(b'{"input":[%b]}' % b",".join(items))).members
     whole = read_items(members["input"], "input")
     steps = 0
     tracemalloc.start()
@@ -241,7 +241,7 @@ TWO_WAYS = ['{"role":"user","role":"x"}', '{"role":"user","Content":"x","Role":"
 
 
 def elements_of(*items: str, commas: int | None = None) -> list[Any]:
-    return run(lists_of(BODY, read_members(b'{"input":[%b]}' % ",".join(items).encode()), commas))["input"]
+    return run(lists_of(BODY, run(opening(b'{"input":[%b]}' % ",".join(items).encode())).members, commas))["input"]
 
 
 @pytest.mark.parametrize("size", [1, 200, 200_000])
@@ -276,7 +276,7 @@ def test_an_item_of_too_many_members_is_refused() -> None:
     def read(count: int) -> object:
         item = b'{"id":"x","type":"message","content":"a,b","padding":"%b",%b}'
         item %= b"x," * 100_000, b",".join([b'"":1'] * (count - 4))
-        return run(lists_of(BODY, read_members(b'{"input":[7,%b]}' % item)))
+        return run(lists_of(BODY, run(opening(b'{"input":[7,%b]}' % item)).members))
 
     assert read(MOST_MEMBERS)
     with pytest.raises(InvalidRequest) as caught:

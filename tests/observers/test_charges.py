@@ -193,7 +193,7 @@ def test_an_attempt_that_another_one_follows_in_the_same_trail_is_not_forgotten(
     trace.know(operation="create")
     for number in (7, 11):
         step = trace.attempt("p", "p", "m", ())
-        trace.asks(b"{}", 2)
+        trace.sends(b"{}", 2)
         trace.received(encoded({"status": "completed", "usage": {"input_tokens": number, "output_tokens": 1}}))
         step.answered(200)
     trace.end(200)

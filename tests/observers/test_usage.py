@@ -9,7 +9,7 @@ import pytest
 
 from gomodel_asgi.observers import Usage
 from gomodel_asgi.observers.answer import estimate, read_usage
-from gomodel_asgi.wire.token_estimate import MEDIA
+from gomodel_asgi.wire.usage import MEDIA
 
 
 def test_responses_usage_is_taken_as_it_stands() -> None:

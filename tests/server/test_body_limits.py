@@ -22,7 +22,7 @@ from gomodel_asgi.server.body import opened
 from gomodel_asgi.settings import LITTLE
 from gomodel_asgi.testing import FakeProvider, Reply
 from gomodel_asgi.threads import beside, paced
-from gomodel_asgi.upstream.reply_body import STEP, decoded
+from gomodel_asgi.upstream.bodies import STEP, decoded
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.json_scan import WINDOW
 
@@ -366,7 +366,7 @@ async def test_a_small_body_is_opened_without_a_pause() -> None:
 async def test_others_have_their_turn_with_each_window_of_a_reply(made: Any, provider: FakeProvider) -> None:
     size = 9 * MIB
     gateway = made(policy=None)
-    from gomodel_asgi.upstream.reply_body import examine
+    from gomodel_asgi.upstream.bodies import examine
     from gomodel_asgi.upstream.unary import outline
 
     async with counting() as turns:

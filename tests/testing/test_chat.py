@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,7 +13,10 @@ from pydantic import BaseModel
 
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Prompt, Status, ToolCall
 
-KEY = "sk-canary-of-the-client"
+from .clients import anyio_backend, client, provider
+
+__all__ = ["anyio_backend", "client", "provider"]
+
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 WEATHER: ChatCompletionToolUnionParam = {
     "type": "function",
@@ -28,21 +30,8 @@ USER: Any = {"role": "user", "content": "hi"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """On trio the SDK leaves async generators to the collector, which warns."""
-    return "asyncio"
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider(dialect="chat").serve() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def client(provider: FakeProvider) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=provider.base_url, api_key=KEY, max_retries=0) as client:
-        yield client
+def dialect() -> str:
+    return "chat"
 
 
 async def test_it_repeats_what_the_user_said_and_counts_it(client: openai.AsyncOpenAI) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,22 +12,9 @@ from gomodel_asgi.testing import FakeProvider
 from gomodel_asgi.testing.api import Refused
 from gomodel_asgi.testing.conversations import MOST, Conversations
 
+from .clients import anyio_backend, client, dialect, provider
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider().serve() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def client(provider: FakeProvider) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="sk-canary", max_retries=0) as client:
-        yield client
+__all__ = ["anyio_backend", "client", "dialect", "provider"]
 
 
 def user(text: str, **members: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -17,31 +16,16 @@ from pydantic import BaseModel
 
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, Scripted, Status, ToolCall
 
-KEY = "sk-canary-of-the-client"
+from .clients import KEY, anyio_backend, client, dialect, provider
+
+__all__ = ["anyio_backend", "client", "dialect", "provider"]
+
 WEATHER: FunctionToolParam = {
     "type": "function",
     "name": "weather",
     "strict": True,
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}},
 }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """On trio the SDK leaves async generators to the collector, which warns; test_testing_server covers trio."""
-    return "asyncio"
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider().serve() as provider:
-        yield provider
-
-
-@pytest.fixture
-async def client(provider: FakeProvider) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=provider.base_url, api_key=KEY, max_retries=0) as client:
-        yield client
 
 
 async def test_it_repeats_what_the_user_said(client: openai.AsyncOpenAI) -> None:

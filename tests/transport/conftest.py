@@ -9,6 +9,7 @@ import uvloop
 
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, Transport
 
+from ..support.lab import TRUST
 from ..support.scripted_upstream import Script, Upstream
 
 Serve = Callable[..., Upstream]
@@ -57,7 +58,7 @@ def make(name: str) -> Transport:
         return Http11Transport()
     if name == "httpx":
         return HttpxTransport()
-    return HttpxTransport(httpx2.AsyncHTTPTransport(trust_env=False))
+    return HttpxTransport(httpx2.AsyncHTTPTransport(trust_env=False, verify=TRUST))
 
 
 @pytest.fixture

@@ -264,3 +264,34 @@ async def test_of_two_connections_made_in_one_moment_one_is_closed_and_its_slot_
 
     assert dropped == ["a"]
     assert limit.open == 1
+
+
+@pytest.mark.parametrize("kind", [Kind("http11", ASYNCIO), Kind("httpx", TRIO)], indirect=True, ids=["asyncio", "trio"])
+async def test_a_race_that_is_cancelled_leaves_no_attempt_and_keeps_only_the_slot_that_it_was_given(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gomodel_asgi.transport.request.STAGGER", 0.001)
+    limit, begun, ended = ConnectionLimit(2), list[str](), list[str]()
+    assert limit.here().take()
+
+    async def dial(address: str) -> str:
+        begun.append(address)
+        try:
+            if len(begun) == 2:
+                tasks.cancel_scope.cancel()
+            await anyio.sleep_forever()
+        finally:
+            ended.append(address)
+        return address
+
+    async def refuse(connection: str) -> None:
+        raise AssertionError(connection)
+
+    async def racing() -> None:
+        await race(["a", "b"], dial, limit.here(), refuse)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(racing)
+
+    assert sorted(ended) == begun == ["a", "b"]
+    assert limit.open == 1

@@ -27,6 +27,7 @@ from gomodel_asgi.errors import (
 )
 from gomodel_asgi.transport import HttpxTransport, Transport
 from gomodel_asgi.transport.httpx_errors import MEANINGS, meaning_of
+from gomodel_asgi.transport.httpx_transport import trust
 
 from ..support.requests import fetch, post
 from ..support.scripted_upstream import Peer, answer, chunked, reply
@@ -273,6 +274,11 @@ async def test_trust_is_certifis_or_as_given(serve: Serve) -> None:
         assert (await fetch(HttpxTransport(verify=verify), post(port, scheme="https"))).status == 200
     with pytest.raises(UpstreamUnreachable):
         await fetch(HttpxTransport(), post(port, scheme="https"))
+
+
+def test_certifis_roots_are_read_once_in_a_process() -> None:
+    assert trust(True, False) is trust(True, False) and trust(False, False) is trust(False, False)
+    assert len({trust(verify, http2) for verify in (True, False) for http2 in (True, False)}) == 4
 
 
 async def test_the_body_is_read_as_it_comes(transport: Transport, serve: Serve) -> None:

@@ -20,7 +20,7 @@ from gomodel_asgi.resilience.health import LONGEST_MODEL, Health
 from gomodel_asgi.seams.transport import Headers
 from gomodel_asgi.testing import ErrorInside, Html, Reply, Scripted, SetCookie, Stall, Status
 from gomodel_asgi.transport.request import is_public
-from gomodel_asgi.upstream.reply_body import decoded
+from gomodel_asgi.upstream.bodies import decoded
 
 from ..support.driving import Caller, ask, told_failure
 from ..support.exchanges import (

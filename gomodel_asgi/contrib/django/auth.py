@@ -151,7 +151,8 @@ def anonymous() -> Any:
 
 
 def request_of(scope: Scope) -> HttpRequest:
-    """As much of a Django request as authentication reads: headers, cookies, client, and the session, unread."""
+    """Returns as much of a Django request as authentication reads: headers, cookies, client, and the session,
+    unread."""
     request = HttpRequest()
     request.method = scope.get("method", "GET")
     request.path = request.path_info = scope["path"]
@@ -162,9 +163,9 @@ def request_of(scope: Scope) -> HttpRequest:
 
 
 def whole_request_of(scope: Scope) -> HttpRequest:
-    """A Django request as its handler makes it and its middlewares leave it, with session and user, for authentication
-    classes: they may look at anything, the scheme and the host for a CSRF check among it, but for the body, which is
-    still to come."""
+    """Returns a Django request as its handler makes it and its middlewares leave it, with session and user, for
+    authentication classes: they may look at anything, the scheme and the host for a CSRF check among it, but for the
+    body, which is still to come."""
     schemes = {"ws": "http", "wss": "https"}
     scheme = scope.get("scheme", "http")
     given = {

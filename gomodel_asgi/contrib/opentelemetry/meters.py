@@ -111,7 +111,7 @@ class Meters:
                 self.tokens.add(charge.usage, self._charged(charge, attributes))
 
     def _charged(self, charge: Charge, attributes: Attributes) -> Attributes:
-        """*attributes* of an exchange as those of one of its attempts, which has not the exchange's error."""
+        """Returns *attributes* of an exchange as those of one of its attempts, which has not the exchange's error."""
         kind = charge.provider_type or charge.provider
         own = {
             "gen_ai.provider.name": PROVIDERS.get(kind, kind),

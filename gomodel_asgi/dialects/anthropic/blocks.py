@@ -192,7 +192,7 @@ class ServerToolUse(Block):
 
 
 class ServerToolResult(Block):
-    """What a server tool found, with the use that asked for it."""
+    """What a server tool found, with the use that it answers."""
 
     def stop(self) -> None:
         """Keeps the block, and adds the item of the use that it answers."""

@@ -100,7 +100,7 @@ def _adaptive(effort: str | None, shown: bool, model: Model) -> Thinking:
 def _level(effort: str | None, model: Model) -> str | None:
     if effort == "minimal":
         return "low"
-    # Claude 4.6 has a level above `high`, but it is `max`, which costs more than was asked for.
+    # Claude 4.6 has a level above `high`, but it is `max`, which costs more than was requested.
     return "high" if effort == "xhigh" and not model.since(4, 7) else effort
 
 

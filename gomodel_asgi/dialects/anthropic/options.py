@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..unsupported import CONTEXT_EDITS, JSON_OBJECT, SAMPLING, SCHEMA, SERVICE_TIER, VERBOSITY, Unsupported
+from ..members import leave_out_verbosity, stop_sequences, text_format
+from ..unsupported import CONTEXT_EDITS, JSON_OBJECT, SAMPLING, SCHEMA, Unsupported
 from ..values import expect, integer, malformed, mapping, number
 from .models import Model
 from .schema import Room, keepable
@@ -20,7 +21,7 @@ from .schema import Room, keepable
 Json = dict[str, Any]
 
 TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard_only", "priority": "auto"}
-FORMATS = ("text", "json_object", "json_schema")
+"""Service tiers by OpenAI's names; `auto` is what uses priority capacity."""
 CACHEABLE = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 MAX_BREAKPOINTS = 4
 """`cache_control` marks in one request: the API refuses a fifth (Anthropic, "Prompt caching")."""
@@ -57,7 +58,8 @@ def sampling(members: Mapping[str, Any], model: Model, thinks: bool, unsupported
         else:
             what = f"a top_p of {top_p} with this model, temperature and reasoning"
             unsupported.leave_out(SAMPLING, "top_p", what)
-    return value | _top_k(members, free, unsupported) | _stop(members)
+    stop = stop_sequences(members)
+    return value | _top_k(members, free, unsupported) | ({} if stop is None else {"stop_sequences": stop})
 
 
 def _top_k(members: Mapping[str, Any], free: bool, unsupported: Unsupported) -> Json:
@@ -67,20 +69,11 @@ def _top_k(members: Mapping[str, Any], free: bool, unsupported: Unsupported) -> 
     return {} if top_k is None or not free else {"top_k": top_k}
 
 
-def _stop(members: Mapping[str, Any]) -> Json:
-    stop = members.get("stop")
-    if stop is None:
-        return {}
-    return {"stop_sequences": [stop] if isinstance(stop, str) else expect(stop, list, "stop")}
-
-
 def output_format(members: Mapping[str, Any], model: Model, room: Room, unsupported: Unsupported) -> Json | None:
     """`output_config.format` for `text.format`, counted in *room*; None where there is no form for it."""
-    text = mapping(members, "text")
-    if text.get("verbosity") not in (None, "medium"):
-        unsupported.leave_out(VERBOSITY, "text.verbosity")
-    format = mapping(text, "format", "text")
-    if format.get("type", "text") != "json_schema":
+    leave_out_verbosity(members, unsupported)
+    kind, format = text_format(members)
+    if kind != "json_schema":
         return None
     schema = expect(format.get("schema"), dict, "text.format.schema")
     kept = keepable(schema, "text.format.schema", unsupported) if model.keeps_schemas else None
@@ -96,21 +89,8 @@ def wants_json(members: Mapping[str, Any], unsupported: Unsupported) -> bool:
 
     :raises InvalidRequest: it is refused, or the format does not exist.
     """
-    kind = mapping(mapping(members, "text"), "format", "text").get("type", "text")
-    if kind not in FORMATS:
-        raise malformed("text.format.type", f"must be one of {', '.join(FORMATS)}")
     what = "the format `json_object`; use `json_schema`"
-    return kind == "json_object" and unsupported.emulates(JSON_OBJECT, "text.format", what)
-
-
-def service_tier(members: Mapping[str, Any], unsupported: Unsupported) -> str | None:
-    """Anthropic's tier; its `auto` is what uses priority capacity."""
-    tier = members.get("service_tier")
-    if tier is None:
-        return None
-    if expect(tier, str, "service_tier") not in TIERS:
-        unsupported.leave_out(SERVICE_TIER, "service_tier", f"the service tier `{tier[:64]}`")
-    return TIERS.get(tier)
+    return text_format(members)[0] == "json_object" and unsupported.emulates(JSON_OBJECT, "text.format", what)
 
 
 def user_id(members: Mapping[str, Any]) -> str | None:

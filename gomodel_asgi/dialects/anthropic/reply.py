@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import GatewayError, UpstreamRejected
 from ...wire.event_writer import Emitter
 from ...wire.json_scan import parser
-from ...wire.response import Reason
+from ...wire.response import Reason, added
 from ...wire.usage import of_anthropic
 from ..base import Call, Outgoing
 from ..conversation import offered_tools
@@ -48,21 +48,6 @@ def merged(usage: Mapping[str, Any], update: Any) -> Json:
     return {**usage, **{name: value for name, value in (update or {}).items() if value is not None}}
 
 
-def added(first: Mapping[str, Any], second: Mapping[str, Any]) -> Json:
-    """The usage of two requests together, in Anthropic's own form."""
-    return {name: _added(first.get(name), second.get(name)) for name in {**first, **second}}
-
-
-def _added(first: Any, second: Any) -> Any:
-    if isinstance(first, dict) and isinstance(second, dict):
-        return added(first, second)
-    if isinstance(first, list) and isinstance(second, list):
-        return first + second
-    if isinstance(first, int) and isinstance(second, int):
-        return first + second
-    return first if second is None else second
-
-
 def end(emitter: Emitter, reason: str | None) -> None:
     """Ends the response as *reason* says. An unknown reason completes it, and warns observers."""
     if early := INCOMPLETE.get(reason or ""):
@@ -88,7 +73,7 @@ class AnthropicTranslator:
         self.again: Outgoing | None = None
         self.round = 1
         self.container = ""
-        """The id of the container that the provider's tools have used, as far as it has been told."""
+        """The id of the container that the provider's tools have used, as far as it is known."""
         self.blocks_so_far: list[Json] = []
         """The blocks of all rounds, as they came."""
         self.spent: Json = {}

@@ -14,20 +14,20 @@ from ..arrangement import GO_ON
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import Choice, carried_members, included, read_choice
+from ..members import Choice, carried_members, included, read_choice, tier_of
 from ..tools import Tools, read_tools
 from ..unsupported import FORCED_TOOL, Unsupported
 from ..values import boolean, integer, malformed
 from .messages import COMPACTION_BETA, Blocks, Messages, user
 from .models import Conditions, Model, model_of, open_turn_lacks_thinking, read_thinking
 from .options import (
+    TIERS,
     cache_ttl,
     context_edits,
     max_tokens,
     output_format,
     place_breakpoints,
     sampling,
-    service_tier,
     user_id,
     wants_cache_at_end,
     wants_json,
@@ -126,7 +126,7 @@ class _Request:
         value |= self.messages_and_system() | self.tool_members() | answer
         identity = user_id(self.members)
         value["metadata"] = None if identity is None else {"user_id": identity}
-        value["service_tier"] = service_tier(self.members, self.unsupported)
+        value["service_tier"] = tier_of(self.members, TIERS, self.unsupported)
         edits = context_edits(self.members, self.model, self.unsupported)
         if edits:
             self.betas.add(COMPACTION_BETA)

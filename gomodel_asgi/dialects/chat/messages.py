@@ -198,18 +198,12 @@ class _Writer:
             self.messages.append(message)
 
     def content_of(self, parts: Sequence[Part], thinking: str | None) -> str | list[Json] | None:
-        content = self.content(self.texts_of(parts))
+        content = self.content([text for part in parts if (text := self.text_of(part)) is not None])
         if thinking is None:
             return content or None
         texts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         thought = {"type": "thinking", "thinking": [{"type": "text", "text": thinking}]}
         return [thought, *(part for part in texts if part.get("text") != "")]
-
-    def texts_of(self, parts: Sequence[Part]) -> Iterable[Text]:
-        for part in parts:
-            text = self.text_of(part)
-            if text is not None:
-                yield text
 
     def text_of(self, part: Part) -> Text | None:
         if isinstance(part, Refusal):

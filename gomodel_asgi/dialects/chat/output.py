@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
 from ...errors import GatewayError, UpstreamRejected
 from ...wire.calls import AnyCall
 from ...wire.event_writer import Emitter
@@ -20,7 +18,7 @@ from ...wire.json_scan import parsed
 from ..base import Call, pack_state
 from ..content import Json
 from ..conversation import offered_tools
-from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
+from ..failure import completed_shape, failure_in, is_openai_shaped, text_of
 from ..tools import Tools
 from ..values import object_in, objects
 from .calls import Calls
@@ -215,9 +213,6 @@ def _token(entry: Json) -> Json:
     return {"token": token, "logprob": entry.get("logprob", 0.0), "bytes": data}
 
 
-# Token counts as chat servers write them.
-
-
 # Error bodies of chat servers.
 #
 # OpenAI's `{"error": {...}}`; `{"error": "text"}`; FastAPI's `{"detail": "text" | [...]}`; the bare `{"message":
@@ -242,15 +237,10 @@ def read_error(status: int, body: bytes) -> GatewayError | None:
     error = error_of(value) or (status_error(value) if isinstance(value, dict) else None)
     if error is None:
         return None
-    failure = failure_of(error, status)
+    failure = failure_in(error, status)
     if isinstance(failure, UpstreamRejected) and is_openai_shaped(body):
         failure.raw = completed_shape(body)
     return failure
-
-
-def failure_of(error: Json, status: int = 502) -> GatewayError:
-    """Returns the failure for an error in the form that `error_of` returns."""
-    return reported_failure(msgspec.json.encode({"error": error}), status)
 
 
 def status_error(value: Json) -> Json | None:

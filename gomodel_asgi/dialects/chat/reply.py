@@ -15,9 +15,9 @@ from ...wire.response import Reason
 from ...wire.usage import of_chat
 from ..base import Call
 from ..content import Json
-from ..failure import GARBLED, garbled
+from ..failure import GARBLED, failure_in, garbled
 from ..values import list_in, objects, string_in
-from .output import Output, error_of, failure_of, logprobs_of, status_error
+from .output import Output, error_of, logprobs_of, status_error
 
 INCOMPLETE: dict[str, Reason] = {
     "length": "max_output_tokens",
@@ -72,7 +72,7 @@ class ChatTranslator:
         doubtful = event == "error" or chunk.get("choices") is None or chunk.get("object") == "error"
         doubtful = doubtful or not REPORTING.isdisjoint(chunk)
         if doubtful and (failure := self.failure(event, chunk)) is not None:
-            self.emitter.fail(failure_of(failure))
+            self.emitter.fail(failure_in(failure))
         elif choices := chunk.get("choices"):
             self.choices(choices, chunk)
         elif choices is None and not self.call.stream and not self.chosen:
@@ -103,7 +103,7 @@ class ChatTranslator:
 
     def choices(self, choices: Any, chunk: Json) -> None:
         """Takes the piece of the answer, or all of it, that the *choices* of a chunk hold; only the first choice is
-        ever asked for.
+        ever requested.
 
         :raises ValueError: they are no list, or hold what no choice holds.
         """
@@ -116,7 +116,7 @@ class ChatTranslator:
             if ended or not isinstance(choice, dict) or choice.get("index"):
                 continue
             if error := choice.get("error"):
-                self.emitter.fail(failure_of(error_of({"error": error}) or {}))
+                self.emitter.fail(failure_in(error_of({"error": error}) or {}))
                 continue
             delta, whole = choice.get("delta"), False
             if delta is None:
@@ -172,7 +172,8 @@ class ChatTranslator:
         for annotation in list_in(delta, "annotations"):
             self.annotation(annotation)
         for tool in list_in(delta, "executed_tools"):
-            self.emitter.warn(f"the server ran a tool: {_list_type(tool)}")
+            kind = str(tool.get("type"))[:64] if isinstance(tool, dict) else "unknown"
+            self.emitter.warn(f"the server ran a tool: {kind}")
         if delta.get("audio"):
             self.emitter.warn("audio was left out")
 
@@ -250,7 +251,7 @@ class ChatTranslator:
             self.emitter.fail(garbled(self.garbled))
             return
         if finish in FAILED:
-            self.emitter.fail(failure_of({"message": f"The upstream ended its answer with `{finish}`."}))
+            self.emitter.fail(failure_in({"message": f"The upstream ended its answer with `{finish}`."}))
             return
         if self.citations and self.output.message is not None and not self.output.message.closed:
             end = self.output.message.length()
@@ -281,10 +282,6 @@ def _garbled_alone(choice: Json) -> bool:
     if not _garbled_in(choice):
         return False
     return not isinstance(delta, dict) or not any(value for name, value in delta.items() if name != "role")
-
-
-def _list_type(value: Any) -> str:
-    return str(value.get("type"))[:64] if isinstance(value, dict) else "unknown"
 
 
 def _detail_text(detail: Json) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...wire.response import encode
 from ..base import Call, Outgoing
 from ..content import Json
 from ..conversation import read_conversation
-from ..members import LOGPROBS, Choice, carried_members, included, read_choice, reasoning_of
+from ..members import LOGPROBS, Choice, carried_members, included, read_choice, reasoning_of, text_format
 from ..tools import FunctionTool, Tools, read_tools
 from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported
-from ..values import boolean, integer, malformed, mapping, number, optional_string, string
+from ..values import boolean, integer, mapping, number, optional_string, string
 from .flavors import FLAVORS, OPEN_SERVER, Flavor
 from .messages import render_messages
 
@@ -105,21 +103,15 @@ class _Writer:
     # What the answer looks like...
 
     def text(self) -> Json:
-        text = mapping(self.members, "text")
-        return self.format(mapping(text, "format", "text")) | self.verbosity(optional_string(text, "verbosity", "text"))
+        return self.format() | self.verbosity(optional_string(mapping(self.members, "text"), "verbosity", "text"))
 
-    def format(self, format: Any) -> Json:
-        """Returns the member `response_format`, if *format* needs one.
-
-        :raises InvalidRequest: its type is unknown.
-        """
-        kind = string(format, "type", "text.format") if format else "text"
+    def format(self) -> Json:
+        """Returns the member `response_format`, if one is needed."""
+        kind, format = text_format(self.members)
         if kind == "text":
             return {}
         if kind == "json_object":
             return {"response_format": {"type": "json_object"}}
-        if kind != "json_schema":
-            raise malformed("text.format.type", "must be one of text, json_object, json_schema")
         schema: Json = {
             "name": string(format, "name", "text.format"),
             "schema": mapping(format, "schema", "text.format"),

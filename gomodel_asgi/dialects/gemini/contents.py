@@ -26,29 +26,12 @@ from .models import generation
 
 
 MEDIA_TYPES = {
-    "aac": "audio/aac",
-    "csv": "text/csv",
-    "flac": "audio/flac",
-    "gif": "image/gif",
-    "heic": "image/heic",
-    "html": "text/html",
-    "jpeg": "image/jpeg",
-    "jpg": "image/jpeg",
-    "json": "application/json",
-    "md": "text/markdown",
-    "mov": "video/quicktime",
-    "mp3": "audio/mpeg",
-    "mp4": "video/mp4",
-    "mpeg": "video/mpeg",
-    "ogg": "audio/ogg",
-    "pdf": "application/pdf",
-    "png": "image/png",
-    "txt": "text/plain",
-    "wav": "audio/wav",
-    "webm": "video/webm",
-    "webp": "image/webp",
-    "xml": "text/xml",
-}
+    "aac": "audio/aac", "csv": "text/csv", "flac": "audio/flac", "gif": "image/gif", "heic": "image/heic",
+    "html": "text/html", "jpeg": "image/jpeg", "jpg": "image/jpeg", "json": "application/json", "md": "text/markdown",
+    "mov": "video/quicktime", "mp3": "audio/mpeg", "mp4": "video/mp4", "mpeg": "video/mpeg", "ogg": "audio/ogg",
+    "pdf": "application/pdf", "png": "image/png", "txt": "text/plain", "wav": "audio/wav", "webm": "video/webm",
+    "webp": "image/webp", "xml": "text/xml",
+}  # fmt: skip
 
 ADDRESSES = ("https://", "http://", "gs://")
 """How the ids of files begin that Gemini can read: the Files API gives out addresses, Vertex reads buckets."""
@@ -122,7 +105,7 @@ SEARCHES = ("web_search_call", "file_search_call")
 IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 SERVED = frozenset({"toolCall", "toolResponse"})
-"""Parts in which Gemini tells of its own searches."""
+"""Parts in which Gemini reports its own searches."""
 
 NESTED = ("image/", "application/pdf", "text/plain")
 """Media that a functionResponse may hold, from Gemini 3 on; others follow it as a content of the user's."""

@@ -1,4 +1,4 @@
-"""What a model's name says about it: its path in the API, its generation, how it is asked to think."""
+"""What a model's name says about it: its path in the API, its generation, how its thinking is set."""
 
 from __future__ import annotations
 

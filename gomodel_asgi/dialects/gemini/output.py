@@ -60,13 +60,13 @@ class Output:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
-                self._add_entry(of_part({"text": "", "thoughtSignature": signature}))
+                self._add_entry({"part": {"text": "", "thoughtSignature": signature}})
             return
         message = self.message or self._open_message()
         if text:
             message.text(text, logprobs)
         if signature:
-            self.spans.append(of_text(self.length, len(text), signature))
+            self.spans.append({"text": [self.length, len(text)], "signature": signature})
         self.length += len(text)
 
     def thought(self, text: str, signature: str) -> None:
@@ -78,7 +78,7 @@ class Output:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.text(text)
         if signature:
-            self._add_entry(of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+            self._add_entry({"part": {"text": text, "thought": True, "thoughtSignature": signature}})
         else:
             self.thoughts.append(text)
 
@@ -88,7 +88,7 @@ class Output:
         self.calls += 1
         self._end_message()
         if signature:
-            self._add_entry(of_call(call_id, signature))
+            self._add_entry({"call": call_id, "signature": signature})
         self._flush()
         call = self.tools().open_call(self.emitter, name, call_id)
         call.arguments(msgspec.json.encode(arguments).decode())
@@ -99,7 +99,7 @@ class Output:
         """Adds an image: base64 *data* of a *media_type*."""
         self._end_message()
         if signature:
-            self._add_entry(of_image(signature))
+            self._add_entry({"image": True, "signature": signature})
         item = {"type": "image_generation_call", "status": "completed", "result": data}
         item["output_format"] = media_type.removeprefix("image/")
         self.hosted_items.append(hosted.hosted_item(item, ("in_progress", "generating", "completed")))
@@ -111,7 +111,7 @@ class Output:
         client.
         """
         self._end_message()
-        self._add_entry(of_part(part))
+        self._add_entry({"part": part})
         if receipt is not None:
             self.hosted_items.append(receipt)
             self.searched = self.searched or receipt.item["type"] == "web_search_call"
@@ -186,7 +186,7 @@ class Output:
     def _settle_thoughts(self) -> None:
         """Thoughts that came in pieces are one part."""
         if self.thoughts:
-            self.entries.append(of_part({"text": "".join(self.thoughts), "thought": True}))
+            self.entries.append({"part": {"text": "".join(self.thoughts), "thought": True}})
             self.thoughts.clear()
 
     def _attach_state(self) -> None:
@@ -206,26 +206,6 @@ class Output:
 # - `{"image": true, "signature": ...}`: for the next image.
 #
 # A signed part must come back unmerged with its unsigned neighbours (Gemini API, "Thought signatures").
-
-
-def of_part(part: Json) -> Json:
-    """Returns the entry of a part as it came."""
-    return {"part": part}
-
-
-def of_call(call_id: str, signature: str) -> Json:
-    """Returns the entry of a call's signature."""
-    return {"call": call_id, "signature": signature}
-
-
-def of_text(start: int, length: int, signature: str) -> Json:
-    """Returns the entry of the signature of *length* characters from *start* on."""
-    return {"text": [start, length], "signature": signature}
-
-
-def of_image(signature: str) -> Json:
-    """Returns the entry of the next image's signature."""
-    return {"image": True, "signature": signature}
 
 
 def pack(entries: list[Json], provider: str, model: str) -> str:

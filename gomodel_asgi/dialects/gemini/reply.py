@@ -77,7 +77,7 @@ class Reply:
             self.emitter.begin(version or None)
         if "promptFeedback" in chunk:
             self.blocked = errors.string(errors.record(chunk["promptFeedback"]).get("blockReason")) or self.blocked
-        # Only one candidate is ever asked for.
+        # Only one candidate is ever requested.
         for candidate in candidates[:1]:
             self._candidate(candidate)
 
@@ -205,7 +205,7 @@ class CountReply:
 
 
 def read_logprobs(result: Json) -> list[Json]:
-    """One entry for each chosen token, with the alternatives that were asked for."""
+    """One entry for each chosen token, with the alternatives that were requested."""
     chosen = errors.records(result.get("chosenCandidates"))
     others = errors.records(result.get("topCandidates"))
     others += [{}] * (len(chosen) - len(others))
@@ -235,17 +235,8 @@ TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
 """Service tiers of `usageMetadata` as the Responses API calls them."""
 
 FILTERED = frozenset(
-    {
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT",
-        "IMAGE_RECITATION",
-        "MODEL_ARMOR",
-    }
+    "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
+    " MODEL_ARMOR".split()
 )
 
 BROKEN = GARBLED - {"UNEXPECTED_TOOL_CALL"} | {"TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
@@ -272,7 +263,7 @@ def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
 
 
 def _is_garbled(candidates: list[Json]) -> bool:
-    """Returns whether nothing but a garbled call has come: an answer that has not begun can be asked for again."""
+    """Returns whether nothing but a garbled call has come: an answer that has not begun can be requested again."""
     reason = candidates[0].get("finishReason") if candidates else None
     return isinstance(reason, str) and reason in GARBLED and not any(_parts_of(candidates[0]))
 

@@ -11,7 +11,18 @@ import msgspec
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import LOGPROBS, Choice, carried_members, included, read_choice, reasoning_of
+from ..members import (
+    LOGPROBS,
+    Choice,
+    carried_members,
+    included,
+    leave_out_verbosity,
+    read_choice,
+    reasoning_of,
+    stop_sequences,
+    text_format,
+    tier_of,
+)
 from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings, read_tools
 from ..unsupported import (
     CALL_LIMIT,
@@ -22,13 +33,11 @@ from ..unsupported import (
     JSON_OBJECT,
     SEARCH_SETTINGS,
     SERIAL_CALLS,
-    SERVICE_TIER,
     STRICT,
     UNBOUND_CALLS,
-    VERBOSITY,
     Unsupported,
 )
-from ..values import boolean, expect, integer, malformed, mapping, number, optional_string, string
+from ..values import boolean, expect, integer, number, optional_string
 from .contents import render_contents, resolution
 from .hosted import HOSTED
 from .models import combines, generation, path_of, thinking
@@ -36,25 +45,8 @@ from .models import combines, generation, path_of, thinking
 Json = dict[str, Any]
 
 CARRIED = frozenset(
-    {
-        "input",
-        "instructions",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "max_tool_calls",
-        "text",
-        "reasoning",
-        "max_output_tokens",
-        "temperature",
-        "top_p",
-        "top_logprobs",
-        "presence_penalty",
-        "frequency_penalty",
-        "stop",
-        "seed",
-        "service_tier",
-    }
+    "input instructions tools tool_choice parallel_tool_calls max_tool_calls text reasoning max_output_tokens"
+    " temperature top_p top_logprobs presence_penalty frequency_penalty stop seed service_tier".split()
 )
 INCLUDED = (LOGPROBS, "web_search_call.action.sources", "code_interpreter_call.outputs")
 """Values of `include` that a reply can hold."""
@@ -107,7 +99,8 @@ def render(call: Call, unsupported: Unsupported) -> Json:
     images = [part for turn in conversation.turns for part in turn.parts]
     if (level := resolution(images)) is not None:
         config["mediaResolution"] = level
-    return body | ({"generationConfig": config} if config else {}) | service_tier(members, unsupported)
+    tier = tier_of(members, TIERS, unsupported)
+    return body | ({"generationConfig": config} if config else {}) | ({"serviceTier": tier} if tier else {})
 
 
 # The `tools` and `toolConfig` of a request.
@@ -202,7 +195,6 @@ NUMBERS = {
     "frequency_penalty": "frequencyPenalty",
 }
 INTEGERS = {"max_output_tokens": "maxOutputTokens", "seed": "seed"}
-FORMATS = ("text", "json_object", "json_schema")
 JSON = "application/json"
 TIERS = {"auto": None, "default": None, "standard": "standard", "flex": "flex", "priority": "priority"}
 
@@ -216,25 +208,9 @@ def render_generation(
     """
     config: Json = {to: number(members, name) for name, to in NUMBERS.items()}
     config |= {to: integer(members, name) for name, to in INTEGERS.items()}
-    config |= _stop(members) | _logprobs(members, include)
+    config |= {"stopSequences": stop_sequences(members)} | _logprobs(members, include)
     config["thinkingConfig"] = _thinking(members, model, unsupported) or None
     return {name: value for name, value in config.items() if value is not None}
-
-
-def service_tier(members: Mapping[str, Any], unsupported: Unsupported) -> Json:
-    """The member `serviceTier`, if another than the usual one is asked for."""
-    tier = members.get("service_tier")
-    if tier is not None and expect(tier, str, "service_tier") not in TIERS:
-        unsupported.leave_out(SERVICE_TIER, "service_tier", f"the service tier `{tier[:64]}`")
-    return {"serviceTier": TIERS[tier]} if tier in TIERS and TIERS[tier] else {}
-
-
-def _stop(members: Mapping[str, Any]) -> Json:
-    stop = members.get("stop")
-    if stop is None:
-        return {}
-    stop = [stop] if isinstance(stop, str) else expect(stop, list, "stop")
-    return {"stopSequences": [expect(item, str, f"stop[{index}]") for index, item in enumerate(stop)]}
 
 
 def _logprobs(members: Mapping[str, Any], include: Collection[str]) -> Json:
@@ -258,13 +234,8 @@ def render_form(members: Mapping[str, Any], model: str, has_tools: bool, unsuppo
 
     :raises InvalidRequest: it is malformed, or refused.
     """
-    text = mapping(members, "text")
-    if text.get("verbosity") not in (None, "medium"):
-        unsupported.leave_out(VERBOSITY, "text.verbosity")
-    format = mapping(text, "format", "text")
-    kind = string(format, "type", "text.format") if format else "text"
-    if kind not in FORMATS:
-        raise malformed("text.format.type", f"must be one of {', '.join(FORMATS)}")
+    leave_out_verbosity(members, unsupported)
+    kind, format = text_format(members)
     free = combines(model) or not has_tools
     if kind == "text":
         return Form()

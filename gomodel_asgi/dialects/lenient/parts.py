@@ -209,7 +209,7 @@ class PartedSlot(Slot):
             if is_silent and text_of(value) and announced[value["type"]] == texts[value["type"]]:
                 if part is not None:
                     self._end(part, {}, {})
-                continue  # it was told as one with another part
+                continue  # it was written as one with another part
             if part is None:
                 part = self._open_part(container, None, value, {})
             self._end(part, value, {}) if not part.closed else self._amend(part, value)

@@ -2,7 +2,7 @@
 
 Strategy: nothing that the upstream says about order or numbering is relied on. Every event is taken for what it means
 ("here is text of a message", "this item has ended") and handed to the item that it speaks of; the writer puts before it
-whatever the grammar wants. What has not been told when the response ends is told then, from its final object. The rule
+whatever the grammar wants. What is missing when the response ends is written then, from its final object. The rule
 for the end itself is strict: a terminal event, or `[DONE]` after an item. A stream that merely closes was cut, however
 whole it looks.
 """
@@ -184,7 +184,7 @@ class LenientReader(TranslatedReader):
     None where the upstream's own counts. *leading* and *spent* are those of the emitter.
 
     A stream is written from its beginning, also when it is sent again: it has numbers of its own, which an upstream
-    that is asked to go on behind one of them would take for others. It is to be asked for all, and of that the client
+    that is asked to go on behind one of them would take for others. Request the whole of it: of that the client
     gets what stands behind the number *after*.
     """
 

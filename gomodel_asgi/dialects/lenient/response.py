@@ -151,7 +151,7 @@ def count(raw: Json, name: str) -> int:
     return timestamp(raw.get(name)) or 0
 
 
-# What the upstream says of a response as a whole: kept as it comes, and told in the words of the event writer.
+# What the upstream says of a response as a whole: kept as it comes, and written by the event writer.
 
 
 STATUS_ENDS = {"incomplete": "incomplete", "failed": "failed", "cancelled": "failed"}

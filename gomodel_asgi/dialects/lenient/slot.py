@@ -23,7 +23,7 @@ CONTAINERS = {
 }
 """The members of items that hold parts, and the type of a part that says none."""
 NAMED = frozenset({"function_call", "custom_tool_call"})
-"""Calls whose text is told in any case, and under a name."""
+"""Calls whose text is written in any case, and under a name."""
 IDENTITY = ("id", "call_id", "status")
 """Members in which two accounts of one item may differ."""
 

@@ -14,7 +14,7 @@ from ...dialects.values import expect, malformed, optional_string, string
 from ...errors import InvalidRequest
 from ...seams.transport import Transport
 from ...tools import FAMILIES, Approval, HostTool, Server
-from ...wire.declared_tools import credentials_of, scrubbed
+from ...wire.response import credentials_of, scrubbed
 from .seams import Json, Listed, Source
 
 # What the host has configured, looked up by family and label.

@@ -15,14 +15,7 @@ import anyio
 from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 
-from ...errors import (
-    ContentBlocked,
-    GatewayError,
-    GuardUnavailable,
-    InvalidRequest,
-    PolicyFailed,
-    ServerShutdown,
-)
+from ...errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest, PolicyFailed, ServerShutdown
 from ...exchange.job import Guards
 from ...history.connection_memory import Memory
 from ...history.mentions import check_steer

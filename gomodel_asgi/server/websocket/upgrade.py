@@ -12,12 +12,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from starlette.types import Scope, Send
 
-from ...errors import (
-    Denied,
-    GatewayError,
-    InvalidRequest,
-    RoutingError,
-)
+from ...errors import Denied, GatewayError, InvalidRequest, RoutingError
 from ...pipeline import Inbound, decide, job_of, tenant_of
 from ...wire.headers import read, request_id
 from ...wire.json_body import Envelope

@@ -19,7 +19,7 @@ from gomodel_asgi.emulation.tools import mcp_client  # noqa: F401  # imported be
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, Transport
 from tests.support.requests import until
 from tests.support.serving import Served
-from tests.test_cancellation import Counted
+from tests.support.suspensions import Counted
 
 from .servers import DONE, HEADERS, Gate, Opened, Raw, Shop, call_of, opened, tool
 

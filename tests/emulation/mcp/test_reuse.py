@@ -15,12 +15,12 @@ from tests.emulation.tools.hosting import (
     House,
     call,
     calls,
+    dump,
     functions_in,
     item_of,
     kinds,
     text_of,
 )
-from tests.emulation.tools.test_doors import dump
 from tests.support.driving import Caller, scope_of
 from tests.support.serving import Served
 from tests.support.websocket_client import connected

@@ -18,12 +18,12 @@ from tests.emulation.tools.hosting import (
     DIALECTS,
     call,
     calls,
+    dump,
     functions_in,
     item_of,
     kinds,
     text_of,
 )
-from tests.emulation.tools.test_doors import dump
 from tests.support.driving import Caller, encoded, scope_of
 from tests.support.lab import ONCE, until
 from tests.support.scripted_upstream import reply

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import anyio
 
-from gomodel_asgi import Gateway, Provider, tools
+from gomodel_asgi import Gateway, MemoryStore, Provider, tools
 from gomodel_asgi.emulation.tools.seams import Listed, Opening, Visit
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 
@@ -165,3 +166,21 @@ def fake_of(dialect: str) -> Iterator[FakeProvider]:
 
 
 Hosting = Callable[..., House]
+
+
+def dump(store: MemoryStore) -> bytes:
+    """All that a store holds."""
+    values: list[Any] = []
+    todo: list[Any] = [vars(store)]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list | tuple):
+            todo += one
+        elif isinstance(one, bytes):
+            values.append(one)
+        elif hasattr(one, "value"):
+            todo.append(one.value)
+    assert values
+    return pickle.dumps(values)

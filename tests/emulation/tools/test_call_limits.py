@@ -11,7 +11,7 @@ from gomodel_asgi.emulation.tools.families import FAMILY, normal_schema
 from gomodel_asgi.emulation.tools.plan import relaxed
 from gomodel_asgi.emulation.tools.seams import Listed, Shown, plain
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.wire.declared_tools import credentials_of, scrubbed
+from gomodel_asgi.wire.response import credentials_of, scrubbed
 
 WEB = Shown("web_search", FAMILY["web_search"], "tools[0]", {})
 CRM = Shown("lookup", FAMILY["mcp"], "tools[1]", {}, "crm", Listed("lookup", {}))

@@ -10,7 +10,7 @@ import pytest
 from gomodel_asgi import tools
 from gomodel_asgi.testing import Answer
 from gomodel_asgi.wire.json_scan import run
-from gomodel_asgi.wire.token_estimate import estimated
+from gomodel_asgi.wire.usage import estimated
 
 from ...support.driving import ask
 from .hosting import CRM, MODELS, WEB, Hosting, House, Json, call, calls, functions_in, lookup, search

@@ -31,6 +31,7 @@ from .hosting import (
     Json,
     call,
     calls,
+    dump,
     item_of,
     kinds,
     lookup,
@@ -252,26 +253,6 @@ async def test_a_credential_in_a_declaration_is_found_nowhere(hosting: Hosting, 
     assert len(seen) == 6 and CANARY not in "".join(seen)
     assert CANARY not in json.dumps(house.sent)
     assert CANARY not in repr(records) and CANARY.encode() not in dump(store)
-
-
-def dump(store: MemoryStore) -> bytes:
-    """All that a store holds."""
-    import pickle
-
-    values: list[Any] = []
-    todo: list[Any] = [vars(store)]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, dict):
-            todo += one.values()
-        elif isinstance(one, list | tuple):
-            todo += one
-        elif isinstance(one, bytes):
-            values.append(one)
-        elif hasattr(one, "value"):
-            todo.append(one.value)
-    assert values
-    return pickle.dumps(values)
 
 
 async def test_the_echo_is_the_clients_tools_without_what_is_secret(hosting: Hosting) -> None:

@@ -12,8 +12,7 @@ from gomodel_asgi.stores import Encrypted, MemoryStore
 from gomodel_asgi.testing import Answer
 
 from ...support.driving import Caller, ask
-from .hosting import MODELS, Hosting, House, Json, search
-from .test_doors import dump
+from .hosting import MODELS, Hosting, House, Json, dump, search
 
 PATH = "canary-path"
 URL = f"https://mcp.example/{PATH}"

@@ -1,16 +1,19 @@
-"""What is done to a reply's body before it is read: an encoding is undone, and no tree is built of one too deep."""
+"""Bodies before they are read: an encoding is undone, and what is nested too deeply is refused."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from anyio.lowlevel import checkpoint
 
 from ..deadline import clock
-from ..errors import UpstreamProtocolError, UpstreamTimeout
+from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamTimeout
 from ..seams.transport import UpstreamReply
 from ..settings import Limits
 from ..threads import paced
+from ..wire.json_body import invalid_json
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import Unreadable, check, counted
 
@@ -120,3 +123,21 @@ async def examine(body: bytes, limits: Limits) -> None:
             await paced(counted(body, depth=limits.depth, values=limits.values))
     except Unreadable as error:
         raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
+
+
+@contextmanager
+def refusing_depth() -> Iterator[None]:
+    """Turns a RecursionError into a 400: the earlier conversation may be nested more deeply than a request, and what
+    cannot be checked is not sent.
+
+    :raises InvalidRequest: instead of a RecursionError.
+    """
+    try:
+        yield
+    except RecursionError:
+        raise too_deep() from None
+
+
+def too_deep() -> InvalidRequest:
+    """Returns the 400 for an earlier conversation that is too deep to be looked at."""
+    return invalid_json("what it holds or continues is nested too deeply.")
