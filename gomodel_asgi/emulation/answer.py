@@ -41,10 +41,10 @@ from ..stores.shared import available
 from ..tasks import Tasks
 from ..upstream.chain import Exchange
 from ..wire.ambiguity import brings
-from . import token_count, warm_up
 from .background import Background
 from .compaction import Compactor
 from .stored import Conversations, StoredResponses
+from .without_generation import count_tokens, warm_up
 
 if TYPE_CHECKING:
     from ..tools import Tool
@@ -130,7 +130,7 @@ class GatewayState:
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
             job, target = await self._prepared(job, target)
-            return await token_count.answer(job, target, provider)
+            return await count_tokens(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
         return None
@@ -168,7 +168,7 @@ class GatewayState:
         :raises GatewayError: it cannot be sent as it is, or nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
-        return await warm_up.answer(*await self._prepared(job, target))
+        return await warm_up(*await self._prepared(job, target))
 
     async def _prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
