@@ -326,7 +326,7 @@ def configured(toolbox: Any) -> list[Shown]:
     servers: list[Shown] = [
         {"tool": "mcp", "label": label, "runs": _kind(server.source)} for label, server in toolbox.servers.items()
     ]
-    if toolbox.strangers is not None:
+    if toolbox.client_named is not None:
         servers.append({"tool": "mcp", "label": None, "runs": "servers that clients name"})
     return hosts + servers
 
