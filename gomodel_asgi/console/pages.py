@@ -10,10 +10,12 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 from msgspec.structs import asdict
 
+from ..emulation.tools.declarations import Toolbox
 from ..errors import GatewayError
 from ..explanation import Explanation
 from ..ledger import ReadFailed
 from ..observers import ToolCalled
+from ..resilience.health import BreakerHealth, ProviderHealth
 from . import books, shown
 from .page import Asked, Page, worker
 from .recorder import Exchange
@@ -153,11 +155,11 @@ BREAKER_MOODS = {"closed": "good", "half-open": "warn", "open": "bad"}
 MOST_BREAKERS = 100
 
 
-def _counted(one: Any) -> Shown:
+def _counted(one: ProviderHealth | BreakerHealth) -> Shown:
     return {"in_flight": one.in_flight, "requests": one.requests, "failures": one.failures}
 
 
-def _breaker(one: Any) -> Shown:
+def _breaker(one: BreakerHealth) -> Shown:
     known = {
         "provider": one.provider,
         "model": one.model,
@@ -320,7 +322,7 @@ def _tallied(one: ToolTally) -> Shown:
     return facts | {"mean": round(mean, 6), "slowest": round(one.slowest, 6), "mood": mood}
 
 
-def configured(toolbox: Any) -> list[Shown]:
+def configured(toolbox: Toolbox) -> list[Shown]:
     """Returns the tools that the host runs, without functions, URLs and headers."""
     hosts: list[Shown] = [{"tool": family, "label": None, "runs": "a function"} for family in toolbox.hosts]
     servers: list[Shown] = [
