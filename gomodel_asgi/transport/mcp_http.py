@@ -10,6 +10,7 @@ went wrong is noted in the `Asking` of the caller, which the SDK carries along a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -134,6 +135,10 @@ class ErrorReply(msgspec.Struct):
     error: RpcError
 
 
+read_message = msgspec.json.Decoder(Message).decode
+read_error = msgspec.json.Decoder(ErrorReply).decode
+
+
 class Through(httpx2.AsyncBaseTransport):
     """See the module. *target* changes where the server redirects within itself, *session* is the id that it gave."""
 
@@ -149,7 +154,7 @@ class Through(httpx2.AsyncBaseTransport):
         if request.method == "GET" and "last-event-id" not in request.headers:
             return httpx2.Response(405)  # a stream of what the server sends unrequested would cost a connection
         body = await request.aread()
-        message = _decoded(body, Message) or Message()
+        message = _decoded(body, read_message) or Message()
         current = (asking.get() if message.expects_reply else None) or Asking(clock() + UNASKED)
         current.failure = None
         try:
@@ -170,7 +175,7 @@ class Through(httpx2.AsyncBaseTransport):
             return httpx2.Response(200, headers=self._kept(reply), stream=Events(reply, self.redactor.of, current))
         data = self.redactor.of(await _whole(reply, current))
         if reply.status >= 300:
-            if _decoded(data, ErrorReply) is None:  # else the SDK reads what the server says
+            if _decoded(data, read_error) is None:  # else the SDK reads what the server says
                 current.failure = Failure(reply.status, f"The server answered with HTTP status {reply.status}.")
         elif sending.message.expects_reply and _content_type(reply) != b"application/json":
             raise Broken(502, "The server's reply is neither JSON nor a stream of events.")
@@ -336,9 +341,9 @@ def failure_of(error: Broken | GatewayError) -> Failure:
     return Failure(error.status, message, error.detail)
 
 
-def _decoded(data: bytes, kind: type[Decoded]) -> Decoded | None:
+def _decoded(data: bytes, decode: Callable[[bytes], Decoded]) -> Decoded | None:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
