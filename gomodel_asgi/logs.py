@@ -243,6 +243,13 @@ LINES: dict[str, Line] = {
         " later failures are not logged.",
     ),
     # The gateway, and what runs beside it...
+    "no_authentication": Line(
+        "gateway",
+        WARNING,
+        "A request without a user in its scope got 401: no authentication has seen it before the gateway. See the order"
+        " of your middlewares: authentication belongs outside the gateway. Where it sets a user only for those whom it"
+        " knows, nothing is to be done. This is logged once.",
+    ),
     "gateway_exposed": Line("gateway", WARNING, "%(gateway)s: %(why)s"),
     "session_ended": Line("tools", DEBUG, "An MCP session ended with %(error)s."),
     "session_stuck": Line(

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from .arguments import check_function, listed, members, refusal
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .logs import log
 from .operations import CONTINUING
 from .providers.provider import is_pattern
 from .routing.policy import aiming, ask_policy, checked, names_of, naming, naming_as, targets_of
@@ -49,13 +50,20 @@ async def hint(request: RoutingRequest) -> Target:
 def authenticated(policy: Policy) -> AsyncPolicy:
     """Returns *policy* for authenticated users only: 401 unless `request.user` is there and `is_authenticated`.
 
+    The first request that no authentication has seen is logged: a middleware in the wrong order looks to its clients
+    like a wrong password.
+
     :raises Unauthenticated: by the policy, for everybody else.
     """
-
     checked(policy)
+    logged = False
 
     async def guarded(request: RoutingRequest) -> Target:
+        nonlocal logged
         if not getattr(request.user, "is_authenticated", False):
+            if not logged and "user" not in request.scope:
+                logged = True
+                log("no_authentication")
             raise Unauthenticated
         return await ask_policy(policy, request)
 

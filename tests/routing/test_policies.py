@@ -7,8 +7,24 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from starlette.applications import Starlette
+from starlette.authentication import AuthenticationBackend
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
+from starlette.testclient import TestClient
 
-from gomodel_asgi import Provider, RoutingRequest, Target, Unauthenticated, UnknownModel, UnknownProvider, policies
+from gomodel_asgi import (
+    Gateway,
+    GoModelMiddleware,
+    Provider,
+    RoutingRequest,
+    Target,
+    Unauthenticated,
+    UnknownModel,
+    UnknownProvider,
+    policies,
+)
 from gomodel_asgi.errors import RoutingError
 from gomodel_asgi.operations import Operation
 from gomodel_asgi.routing.policy import names_of
@@ -21,6 +37,13 @@ class User:
     def __init__(self, known: bool) -> None:
         self.is_authenticated = known
         self.identity = "ada"
+
+
+class Nobody(AuthenticationBackend):
+    """Knows nobody, and so lets Starlette put an anonymous user into the scope."""
+
+    async def authenticate(self, conn: HTTPConnection) -> None:
+        return None
 
 
 def ask(policy: Any, body: Any = b'{"model":"m"}', **options: Any) -> Target:
@@ -38,6 +61,24 @@ def test_authenticated_lets_only_the_authenticated_through() -> None:
     for nobody in (None, User(False), object()):
         with pytest.raises(Unauthenticated):
             ask(guarded, user=nobody)
+
+
+def test_a_request_that_no_authentication_has_seen_is_logged_once_and_an_anonymous_one_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gateway = Gateway(providers=PROVIDERS, policy=policies.authenticated(policies.hint))
+    authentication = Middleware(AuthenticationMiddleware, backend=Nobody())
+    gateways = Middleware(GoModelMiddleware, gateway=gateway)
+    right, wrong = Starlette(middleware=[authentication, gateways]), Starlette(middleware=[gateways, authentication])
+
+    def logged() -> list[str]:
+        return [record.__dict__["event"] for record in caplog.records if record.name == "gomodel_asgi.gateway"]
+
+    assert TestClient(right).post("/v1/responses", json={"model": "m"}).status_code == 401
+    assert logged() == []
+    for _ in range(2):
+        assert TestClient(wrong).post("/v1/responses", json={"model": "m"}).status_code == 401
+    assert logged() == ["no_authentication"]
 
 
 def test_model_map_takes_exact_names_before_patterns_and_patterns_in_order() -> None:
