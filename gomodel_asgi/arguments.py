@@ -4,8 +4,9 @@ quotes a value, which may be a secret."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from inspect import iscoroutinefunction
 from types import UnionType
 from typing import Any
 
@@ -49,6 +50,23 @@ def check_function(name: str, value: object, wanted: str = "a function") -> None
     """
     if not callable(value):
         raise refusal(name, wanted, value)
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Returns whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
+    while isinstance(function, partial):
+        function = function.func
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def check_plain_function(name: str, value: Any, instead: str = "give a plain function") -> None:
+    """Refuses what cannot be called, and what would have to be awaited; *instead* says what to give.
+
+    :raises TypeError: *value* is no function, or an async one.
+    """
+    check_function(name, value)
+    if is_coroutine_function(value):
+        raise TypeError(f"{name}: {instead}. Nobody awaits here what an async function returns.")
 
 
 def check_functions(**functions: object) -> None:

@@ -33,10 +33,26 @@ class DeadlineExceeded(Exception):
     """The coroutine did not end in time, and was cancelled."""
 
 
+class ForeignCancellation(Exception):
+    """A task or future that the host's code awaited was cancelled, and not the request that runs this code."""
+
+
+def refuse_foreign(error: asyncio.CancelledError) -> None:
+    """Let through, it would be taken for a cancellation by the server, which then answers nothing. (Under trio each
+    `Cancelled` is of the task itself.)
+
+    :raises ForeignCancellation: *error* cancels something else than the running task.
+    """
+    task = asyncio.current_task()
+    if task is not None and not task.cancelling():
+        raise ForeignCancellation("What the host's code awaited was cancelled.") from error
+
+
 async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
     """What *coroutine* returns.
 
     :raises DeadlineExceeded: it took longer than *seconds*.
+    :raises ForeignCancellation: it awaited what somebody else has cancelled.
     """
     if "trio" in sys.modules and on_trio():
         return await _in_scope(seconds, coroutine)
@@ -45,12 +61,18 @@ async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answ
     except StopIteration as stop:
         answer: Answer = stop.value
         return answer
+    except asyncio.CancelledError as error:
+        refuse_foreign(error)
+        raise
     try:
         async with asyncio.timeout(seconds) as deadline:
             return await _resumed(coroutine, waits_for)
     except TimeoutError:
         if deadline.expired():
             raise DeadlineExceeded from None
+        raise
+    except asyncio.CancelledError as error:
+        refuse_foreign(error)
         raise
 
 

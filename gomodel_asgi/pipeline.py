@@ -19,6 +19,7 @@ and the workers of background responses go through its first steps, `routed`.
 from __future__ import annotations
 
 import inspect
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from .deadline import DeadlineExceeded, clock, within
+from .deadline import DeadlineExceeded, ForeignCancellation, clock, refuse_foreign, within
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
 from .exchange.job import Guards, Job, Quotas, Setup
 from .exchange.reply import Reply
@@ -82,6 +83,13 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     except LookupError as error:
         setup.concurrency.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
+    except CancelledError as error:
+        setup.concurrency.leave(held)
+        try:
+            refuse_foreign(error)
+        except ForeignCancellation as fault:
+            raise PolicyFailed(NO_DETAIL) from fault
+        raise
     except BaseException:
         setup.concurrency.leave(held)
         raise
@@ -297,7 +305,11 @@ async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
         if given is None:
             return identity(scope.get("user"))
         answer: Any = given(scope)
-        tenant = await answer if inspect.isawaitable(answer) else answer
+        try:
+            tenant = await answer if inspect.isawaitable(answer) else answer
+        except CancelledError as error:
+            refuse_foreign(error)
+            raise
     except GatewayError:
         raise
     except Exception as error:

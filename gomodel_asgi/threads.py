@@ -22,6 +22,8 @@ import anyio.to_thread
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar, checkpoint
 
+from .arguments import is_coroutine_function
+from .deadline import refuse_foreign
 from .errors import PolicyTimeout
 from .settings import LITTLE
 
@@ -112,27 +114,25 @@ class Job:
             self.slots.overrun -= 1
 
 
-def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Returns whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
 def awaitable(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """*function* as a coroutine function: itself if it is one, else run by `call`."""
     return function if is_coroutine_function(function) else functools.partial(call, function)
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """The answer of the host's *function*.
+    """Returns the answer of the host's *function*.
 
     :raises PolicyTimeout: it is a plain function and no thread is to be had.
+    :raises ForeignCancellation: it awaited what somebody else has cancelled.
     """
-    if is_coroutine_function(function):
-        return await function(*args)
-    answer = await of_this_loop(_slots, Slots).run(function, *args)
-    return await answer if inspect.isawaitable(answer) else answer
+    try:
+        if is_coroutine_function(function):
+            return await function(*args)
+        answer = await of_this_loop(_slots, Slots).run(function, *args)
+        return await answer if inspect.isawaitable(answer) else answer
+    except asyncio.CancelledError as error:
+        refuse_foreign(error)
+        raise
 
 
 def of_this_loop(own: RunVar[T], make: Callable[[], T]) -> T:

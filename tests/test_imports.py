@@ -48,6 +48,7 @@ BESIDE = {
     ("cli", "testing"),
     ("__main__", "cli"),
     ("tasks", "deadline"),
+    ("threads", "deadline"),
     ("settings", "arguments"),
 }
 DEEPEST = 20

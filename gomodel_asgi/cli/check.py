@@ -15,12 +15,13 @@ from typing import Any
 
 import anyio
 
+from ..arguments import is_coroutine_function
 from ..exchange.job import Setup
 from ..gateway import EXPOSED, Gateway
 from ..policies import hint
 from ..providers.provider import Provider, is_pattern
 from ..routing.policy import name_of, targets_of
-from ..threads import call, is_coroutine_function
+from ..threads import call
 from .loading import of_django, write_json, write_pairs, write_table
 from .probe import Finding, Row, probe, probes
 

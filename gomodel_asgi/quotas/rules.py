@@ -18,11 +18,12 @@ from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
+from ..arguments import is_coroutine_function
 from ..history.tenancy import mac_of, packed
 from ..routing.request import RoutingRequest
 from ..seams.store import Store, is_shared
 from ..stores.shared import PUBLIC_SECRET
-from ..threads import call, is_coroutine_function
+from ..threads import call
 from .quota import Quota, Unit
 
 Given = Iterable[Quota] | AsyncIterable[Quota] | None

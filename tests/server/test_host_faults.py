@@ -28,15 +28,18 @@ from gomodel_asgi import (
     Unauthenticated,
     UnknownModel,
 )
+from gomodel_asgi.deadline import ForeignCancellation
 from gomodel_asgi.errors import ServerShutdown, StoreUnavailable
+from gomodel_asgi.guards import Guard
 from gomodel_asgi.observers import AsyncObserver, Record, Warned
+from gomodel_asgi.quotas import Quotas
 from gomodel_asgi.stores import Record as Stored
 from gomodel_asgi.testing import Cut, FakeProvider, Scripted, Stall, Status
 from gomodel_asgi.threads import THREADS, call, in_thread
 
 from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of, told_failure
 from ..support.exchanges import STREAM, UNARY, streamed
-from ..support.lab import Lab, anyio_backend, fakes, kind, lab, until
+from ..support.lab import KEY, KINDS, Lab, anyio_backend, fakes, kind, lab, until
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 
@@ -174,6 +177,48 @@ async def test_a_key_that_cannot_be_had_or_sent_is_a_500_that_does_not_show_it(l
 
 
 # 2: hangs, blocks, overloads...
+
+
+async def awaits_what_was_cancelled(*given: Any) -> Any:
+    """Host code that awaits a task of its own, which somebody else has cancelled."""
+    task = asyncio.get_running_loop().create_task(asyncio.sleep(TIMEOUT))
+    task.cancel()
+    await task
+
+
+async def raises_cancelled(*given: Any) -> Any:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("kind", [one for one in KINDS if one[1] == "asyncio"], indirect=True, ids="-".join)
+@pytest.mark.parametrize("function", [awaits_what_was_cancelled, raises_cancelled])
+@pytest.mark.parametrize(
+    "role", ["policy", "tenant", "api_key", "quota rules", "guard of the input", "guard of the output"]
+)
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+async def test_what_the_host_awaits_and_somebody_else_cancels_is_a_failure_of_the_host_and_no_cancellation(
+    lab: Lab, function: Any, role: str, body: Any
+) -> None:
+    key = function if role == "api_key" else KEY
+    options: dict[str, Any] = {
+        "policy": {"policy": function},
+        "tenant": {"tenant": function},
+        "api_key": {},
+        "quota rules": {"quotas": Quotas(function)},
+        "guard of the input": {"guards": [Guard("g", input=function)]},
+        "guard of the output": {"guards": [Guard("g", output=function, hold=5)]},
+    }[role]
+    lab.make(lab.provider(lab.bad, api_key=key), **options)
+
+    answer = await lab.ask(body)
+
+    if role == "guard of the output" and body is STREAM:
+        assert answer.events()[-1]["type"] == "response.failed"
+    elif role.startswith("guard"):
+        assert (answer.status, answer.error["code"]) == (503, "guard_unavailable")
+    else:
+        assert (answer.status, answer.error["code"]) == (500, "internal_error")
+        assert type(answer.raised) is ForeignCancellation
 
 
 @pytest.mark.parametrize("shielded", [False, True], ids=["awaits", "swallows the cancellation once"])

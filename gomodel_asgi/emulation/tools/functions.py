@@ -15,7 +15,8 @@ from typing import Any
 
 import pydantic
 
-from ...threads import call as called, is_coroutine_function
+from ...arguments import is_coroutine_function
+from ...threads import call as called
 from ...tools import Call, Function, Image, ToolError
 from .seams import Json, Listed, Opening, Outcome, Session, Visit, failed
 
