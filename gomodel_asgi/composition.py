@@ -10,6 +10,7 @@ from .arguments import (
     check_function,
     check_functions,
     check_instance,
+    check_plain_function,
     check_protocol,
     check_string,
     listed,
@@ -79,14 +80,15 @@ def observing(observers: Iterable[Observer]) -> Observers:
     return Observers(given)
 
 
-def check_observer(name: str, observer: object, wanted: str = "a function of a record") -> None:
+def check_observer(name: str, observer: Any, wanted: str = "a function of a record") -> None:
     """Refuse what is no observer.
 
-    :raises TypeError: *observer* cannot be called, or is a class.
+    :raises TypeError: *observer* cannot be called, is a class, or would have to be awaited.
     """
     if isinstance(observer, type):
         raise refusal(name, wanted, observer)
     check_function(name, observer, wanted)
+    check_plain_function(name, observer, "give AsyncObserver(function)")
 
 
 def registered(providers: Iterable[Provider]) -> Registry:

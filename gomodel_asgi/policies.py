@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from .arguments import check_function, listed, members, refusal
+from .arguments import check_function, check_plain_function, listed, members, refusal
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .logs import log
 from .operations import CONTINUING
@@ -124,7 +124,7 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
         raise ValueError("choices: give at least one weight above zero and none below.")
 
     if key is not None:
-        check_function("key", key)
+        check_plain_function("key", key)
 
     async def chosen(request: RoutingRequest) -> Target:
         point = _point((key or caller)(request)) * total
@@ -212,7 +212,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
     Remembered in this process, for the 10,000 keys that were used last.
     """
     checked(policy)
-    check_function("key", key)
+    check_plain_function("key", key)
     stuck: dict[Hashable, Target] = {}
 
     async def remembered(request: RoutingRequest) -> Target:
@@ -262,7 +262,7 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
     """
     checked(policy)
     if key is not None:
-        check_function("key", key)
+        check_plain_function("key", key)
     rate_limit = RateLimit(rate, storage)
 
     async def bounded(request: RoutingRequest) -> Target:

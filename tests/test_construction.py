@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi import Gateway, Limits, Provider, Retries, Target, Timeouts, policies
+from gomodel_asgi import Gateway, Limits, MemoryStore, Provider, Retries, Target, Timeouts, policies
+from gomodel_asgi.guards import Guard
+from gomodel_asgi.ledger import JsonLines, Ledger
+from gomodel_asgi.quotas import Quotas
 
 KEY = "sk-canary"
 PROVIDER = Provider("house", "http://127.0.0.1:9/v1")
@@ -20,6 +23,9 @@ def gateway(**options: Any) -> Gateway:
 
 class Plain:
     pass
+
+
+async def waits(*given: Any) -> Any: ...
 
 
 WRONG: list[tuple[Callable[[], Any], str]] = [
@@ -38,6 +44,15 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gateway(retries=3), "retries: give Retries"),
     (lambda: gateway(tenant="x"), "tenant: give a function"),
     (lambda: gateway(models=["a"]), "models: give a function"),
+    (lambda: gateway(observers=[waits]), "observers: give AsyncObserver"),
+    (lambda: gateway().observe(waits), "observer: give AsyncObserver"),
+    (lambda: Guard("g", input=waits, when=waits), "when: give a plain function"),  # type: ignore[arg-type]
+    (lambda: Ledger(JsonLines("x"), price=waits), "price: give a plain function"),  # type: ignore[arg-type]
+    (lambda: Quotas(lambda request: [], price=waits), "price: give a plain function"),  # type: ignore[arg-type]
+    (lambda: MemoryStore(clock=waits), "clock: give a plain function"),  # type: ignore[arg-type]
+    (lambda: policies.weighted([("a", 1)], key=waits), "key: give a plain function"),  # type: ignore[arg-type]
+    (lambda: policies.sticky(policies.hint, waits), "key: give a plain function"),  # type: ignore[arg-type]
+    (lambda: policies.limited(policies.hint, "1/minute", key=waits), "key: give a plain function"),  # type: ignore[arg-type]
     (lambda: Timeouts(5), "Timeouts: give its members by name, such as Timeouts\\(connect=5\\)"),  # type: ignore[call-arg]
     (lambda: Timeouts(connect=-1), "connect: give seconds"),
     (lambda: Timeouts(connect=math.nan), "connect: give seconds"),

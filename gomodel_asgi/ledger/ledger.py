@@ -14,7 +14,7 @@ from uuid import UUID
 
 from starlette.types import Scope
 
-from ..arguments import check_flags, check_function, check_instance, check_one_of, check_protocol
+from ..arguments import check_flags, check_function, check_instance, check_one_of, check_plain_function, check_protocol
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
 from ..extras import to_install
@@ -76,7 +76,7 @@ class Ledger:
         check_flags(audit=audit)
         check_one_of("on_full", on_full, ("drop", "refuse"))
         if price is not None:
-            check_function("price", price)
+            check_plain_function("price", price)
         self.sink = sink
         self.content = content if content is None or isinstance(content, Content) else Content(content, key=None)
         self.audit = audit

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..arguments import check_function, check_instance
+from ..arguments import check_instance, check_plain_function
 from ..logs import log
 from .records import (
     STORE,
@@ -82,7 +82,7 @@ class LoggingObserver:
     def __init__(self, logger: logging.Logger | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         if logger is not None:
             check_instance("logger", logger, logging.Logger | logging.LoggerAdapter, "a logging.Logger")
-        check_function("clock", clock)
+        check_plain_function("clock", clock)
         self.logger = logging.getLogger("gomodel_asgi.requests") if logger is None else logger
         self.clock = clock
         self.refused, self.fallbacks, self.failing = Repeats(HOUR), Repeats(REMINDS), Repeats(MINUTE)

@@ -8,7 +8,15 @@ from decimal import Decimal
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..arguments import check_count, check_flags, check_function, check_functions, check_one_of, check_protocol, members
+from ..arguments import (
+    check_count,
+    check_flags,
+    check_function,
+    check_one_of,
+    check_plain_function,
+    check_protocol,
+    members,
+)
 from ..observers.usage import Price
 from ..seams.counters import Counters
 from .estimate import Weights
@@ -67,7 +75,9 @@ class Quotas:
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         check_function("rules", rules)
-        check_functions(price=price, clock=clock)
+        for name, function in (("price", price), ("clock", clock)):
+            if function is not None:
+                check_plain_function(name, function)
         self.counters: Counters = MemoryCounters() if counters is None else counters
         wanted = "MemoryCounters(), RedisCounters(...) or PostgresCounters(...)"
         check_protocol("counters", self.counters, Counters, wanted)

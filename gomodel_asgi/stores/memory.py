@@ -25,7 +25,7 @@ from itertools import count
 import anyio.lowlevel
 import msgspec
 
-from ..arguments import check_count, check_function, check_seconds
+from ..arguments import check_count, check_plain_function, check_seconds
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Local, Packable, Record, lifetime
 from ..settings import MIB
@@ -82,7 +82,7 @@ class MemoryStore:
         check_count("max_entries", max_entries, at_least=1)
         check_count("max_bytes", max_bytes, at_least=1)
         check_seconds("ttl", ttl)
-        check_function("clock", clock)
+        check_plain_function("clock", clock)
         self.secret = os.urandom(32)
         self.max_bytes = max_bytes
         self.ttl = lifetime(ttl, ttl)
