@@ -60,7 +60,8 @@ class Content:
     *key* (32 random bytes, the same on every worker) seals it, which needs the extra `encryption`; None: it lies in
     clear. *size* bytes are kept of a request, and as many of an answer.
 
-    :raises ValueError: *key* is not 32 bytes.
+    :raises TypeError: an argument is of the wrong type.
+    :raises ValueError: *key* is not 32 bytes, or *size* is below zero.
     :raises ImportError: there is a *key*, and cryptography is not installed.
     """
 

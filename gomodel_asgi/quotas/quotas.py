@@ -54,7 +54,7 @@ class Quotas:
     aware, for tests.
 
     :raises ValueError: an argument has a value that it cannot have.
-    :raises TypeError: *rules*, *price* or *clock* is no function, or *counters* are no counters.
+    :raises TypeError: an argument is of the wrong type.
     """
 
     def __init__(

@@ -4,8 +4,8 @@ Strategy: msgspec reads the top-level members and leaves their values as the byt
 does not touch is never parsed, so number spelling, escapes and the order inside values survive, and a body of
 megabytes costs one pass. Duplicate members collapse to the last one: what the policy saw is what is sent.
 
-What a body may hold is counted first (`scan.py`), and a large one is read in pieces (`pieces.py`), in steps of which
-none takes long.
+What a body may hold is counted first (`json_scan.py`), and a large one is read in pieces (`json_pieces.py`), in steps
+of which none takes long.
 """
 
 from __future__ import annotations
