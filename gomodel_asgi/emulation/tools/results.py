@@ -16,7 +16,7 @@ from ...exchange.job import Job
 from ...settings import Limits
 from ...tools import Execution, File, Image, Page, Passage, ToolError
 from .call_limits import cut
-from .rounds import Round
+from .round import Round
 from .seams import Json, Listed, Outcome, Shown
 
 Path = tuple[str | int, ...]
