@@ -216,10 +216,10 @@ class Quotas(Protocol):
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
 
-    async def taken(self, job: Job, reply: Reply) -> None:
+    async def note_background(self, job: Job, reply: Reply) -> None:
         """Notes that an upstream has taken *job* to work on it in the background."""
 
-    def looks(self, job: Job) -> None:
+    def note_lookup(self, job: Job) -> None:
         """Notes that *job* may show how such work has ended."""
 
     def resume(self, packed: bytes, trace: Trace) -> None:

@@ -28,7 +28,7 @@ from ..seams.store import Store
 from ..settings import Limits, Timeouts
 from ..transport.slots import ConnectionLimit
 from ..upstream.stream import detached
-from ..wire.headers import ATTEMPTS, CACHE, HINT, Headers, cache_told, read, request_id
+from ..wire.headers import ATTEMPTS, CACHE, HINT, Headers, cache_header, read, request_id
 from ..wire.json_body import Envelope
 from ..wire.json_pieces import SMALL
 from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
@@ -226,7 +226,7 @@ class Handler(Struct, eq=False):
         self.request_id = self.request_id or request_id(None)
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
         if self.setup.cache is not None:
-            headers += cache_told(self.route.methods.get(self.scope["method"]), headers)
+            headers += cache_header(self.route.methods.get(self.scope["method"]), headers)
         if self.trace is not None and self.gateway.expose_timing and (timing := self.trace.timing()):
             headers.append((b"server-timing", timing))
         if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":

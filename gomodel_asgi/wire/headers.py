@@ -63,7 +63,7 @@ VARY = (b"vary", b"authorization, cookie")  # and one that keeps it all the same
 CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
 
 
-def cache_told(operation: str | None, headers: Headers) -> Headers:
+def cache_header(operation: str | None, headers: Headers) -> Headers:
     """The header that an answer with *headers* lacks, where there is a cache: what it was to a request for a new
     response. One that did not get as far as the cache has passed it by."""
     if operation != "create" or header(headers, CACHE) is not None:
