@@ -30,7 +30,7 @@ from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.upstream_request import kept, resolve
+from ..upstream.upstream_request import resolve, resolved_before
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
 from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
@@ -132,7 +132,7 @@ class Cache:
         if not wish.stored or _is_bound(job, target) or not await ask(self.when):
             raise Bypass
         scope = "" if self.scope is None else await ask(self.scope) or ""
-        candidate = kept(target, job) or await resolve(target, job)
+        candidate = resolved_before(target, job) or await resolve(target, job)
         if candidate.own_key and self.scope is None:
             raise Bypass
         if candidate.provider.keeps_state and is_stored(job, target):

@@ -190,7 +190,7 @@ class TranslatedReader:
         on."""
         return self._translate([])
 
-    def begin_round(self) -> None:
+    def begin_next_reply(self) -> None:
         """Prepares for the reply to the request in `again`, which the caller has made."""
         assert self.continuing is not None
         self.again = self.continuing.again = None

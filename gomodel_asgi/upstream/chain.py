@@ -30,7 +30,7 @@ from ..wire.headers import FALLBACK, UNSUPPORTED, fallback, for_client, named, u
 from .attempt import Answer, Attempt
 from .stream import Stream, TracedStream, detached
 from .unary import BUSY
-from .upstream_request import kept, resolve
+from .upstream_request import resolve, resolved_before
 
 
 class Exchange(Struct):
@@ -57,7 +57,7 @@ class Exchange(Struct):
         try:
             others = self._fallbacks() if target.fallbacks else []
             setup.budget.earn(job.request.tenant)
-            candidate = kept(target, job) or await resolve(target, job)
+            candidate = resolved_before(target, job) or await resolve(target, job)
             limited = setup.limits.tenant_concurrency is not None and not job.background
             if limited and ROWS[job.request.operation].works:
                 self.place = await setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)

@@ -200,7 +200,7 @@ class Stream:
 # Replies of an upstream that wants several requests for one answer, read as one.
 
 
-class Rounds:
+class JoinedReplies:
     """An `UpstreamReply` whose body goes on with that of the next request as often as *reader*, which is fed with it,
     finds that the upstream wants one. *ask* makes the request."""
 
@@ -223,11 +223,11 @@ class Rounds:
             await self._upstream.aclose()
             self._upstream = await self._ask(outgoing)
             self.resumable = self._upstream.resumable
-            self._reader.begin_round()
+            self._reader.begin_next_reply()
         return await self._upstream.read(timeout)
 
     async def aclose(self) -> None:
-        """Releases the connection of the round that is open."""
+        """Releases the connection of the reply that is being read."""
         await self._upstream.aclose()
 
 

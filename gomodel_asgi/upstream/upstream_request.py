@@ -58,7 +58,7 @@ MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""
 
 
-def kept(target: Target, job: Job) -> ResolvedTarget | None:
+def resolved_before(target: Target, job: Job) -> ResolvedTarget | None:
     """Returns *target* made concrete, where one that says the same has been before."""
     if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
         return None
@@ -188,7 +188,7 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
 
 
-async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
+async def rewritten(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
     """Returns *request* for a native upstream that lacks something: items of hosted tools that it does not run are left
     out, since such servers refuse them; items of the host's tools become calls of their functions; and for an upstream
     that keeps nothing, files are sent as bytes in place of their ids."""
