@@ -152,7 +152,7 @@ async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
 async def guarded(job: Job, target: Target, guards: Guards) -> Job:
     """Returns *job* as the host's guards let it pass: from here on nobody sees anything else of it.
 
-    :raises GatewayError: a guard refuses it, or cannot say.
+    :raises GatewayError: a guard refuses it, or fails.
     """
     envelope = await guards.requested(job)
     if envelope is None:
@@ -169,7 +169,7 @@ async def guarded(job: Job, target: Target, guards: Guards) -> Job:
 async def guarded_reply(job: Job, kept: Reply) -> Reply:
     """Returns *kept*, from the store, as the host's guards let it pass: it may be older than they are.
 
-    :raises GatewayError: a guard refuses it, or cannot say.
+    :raises GatewayError: a guard refuses it, or fails.
     """
     guards = job.setup.guards
     if guards is None or job.request.operation not in SHOWING:
@@ -182,9 +182,9 @@ async def guarded_reply(job: Job, kept: Reply) -> Reply:
 
 
 async def routed(job: Job) -> Target:
-    """Returns the policy's Target. Before it only what the policy may see is looked up, after it all else.
+    """Returns the policy's Target. What the policy may see is looked up before it runs, all else after it.
 
-    :raises GatewayError: it goes nowhere.
+    :raises GatewayError: the policy refuses it, or it names what cannot be found.
     """
     state = job.setup.state
     if state.names(job):
@@ -197,7 +197,7 @@ async def routed(job: Job) -> Target:
 
 
 def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
-    """The request as policy and exchange see it.
+    """Returns the request as policy and exchange see it.
 
     :raises Unauthenticated: it has no *tenant*, and the gateway requires one.
     :raises InvalidRequest: its body can be read in two ways.
@@ -252,8 +252,8 @@ async def decide(job: Job) -> Target:
 async def call_host(
     job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]], kind: type[Any] = object
 ) -> Any:
-    """Returns the *kind* that the host's *function* answers for the request. It gets a copy, and nothing but its answer
-    is read back.
+    """Calls the host's *function* with a copy of the request. Returns what it returns, an instance of *kind*; nothing
+    else that it does to the copy counts.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
@@ -277,7 +277,7 @@ async def call_host(
 
 
 def refusal_of(error: HTTPException) -> RoutingError:
-    """Returns an exception of Starlette's, which the host's own code raised, as an error of ours."""
+    """Returns the `HTTPException` that the host's own code raised as an error of ours."""
     retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
     return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)

@@ -205,7 +205,7 @@ class Connection:
     async def _passed(self, guards: Guards, steer: Steer, members: Members) -> Steer:
         """Returns *steer*, which has these *members*, as the host's guards let it pass.
 
-        :raises GatewayError: they refuse it, or cannot say.
+        :raises GatewayError: they refuse it, or one fails.
         """
         turn = next((turn for turn in self.turns if turn.frames.response_id == steer.target), None)
         kept = self.memory.find(steer.target)
