@@ -292,7 +292,7 @@ class Attempt(Struct):
         return Answer(upstream.status, upstream.headers, body=unary.final(reader))
 
     def _report_begun(self, reader: Reader) -> None:
-        """Decides a probe of the breaker by its first event: a stream may go on for as long as it likes."""
+        """Reports the first event to the breaker, which need not wait for a stream's end to decide a probe."""
         if reader.begun and reader.failure is None:
             self.permit.began()
 

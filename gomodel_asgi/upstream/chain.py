@@ -41,11 +41,11 @@ class Exchange(Struct):
     attempts: int = 0
     deadline: float = 0.0
     place: Held = ()
-    """The tenant's, until there is an answer that holds it, or none."""
+    """The tenant's concurrency slot, until the reply holds it."""
     cause: Cause = FIRST
     """Why the next attempt is made."""
     fallback: str | None = None
-    """The code of the failure by which the chain went on to it, None where it is the Target's own."""
+    """The code of the failure that led to the present fallback, None while the policy's own Target is tried."""
 
     async def run(self) -> Reply:
         """Returns the reply of the Target, or of one of its fallbacks.
@@ -190,8 +190,7 @@ class Exchange(Struct):
         return isinstance(error, UpstreamError | Overloaded)
 
     def _may_cross(self) -> bool:
-        """Returns whether another upstream could make anything of the request: not of state that lives at one of
-        them."""
+        """Returns whether another upstream could serve the request: none can where it names state that lives at one."""
         return ROWS[self.job.request.operation].falls_back and not self.job.bound
 
     def _passed(self, error: GatewayError) -> GatewayError:
@@ -272,8 +271,7 @@ def lacks_operation(error: UpstreamRejected) -> bool:
 
 
 def _stream_ended(setup: Setup, permit: Permit, held: Held, stream: Stream, error: GatewayError | None) -> None:
-    """Gives back what a stream has taken. It is over: with *error*, or properly, or (neither) because nobody reads
-    on."""
+    """Releases what a stream has held. It ended with *error*, or properly, or because nobody reads on."""
     error = error or stream.reader.failure
     gone = error is None and stream.reader.terminal is None
     permit.leave(counts_as_failure(error) if error is not None else None if gone else False)

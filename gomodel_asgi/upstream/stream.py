@@ -41,7 +41,7 @@ LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal 
 
 
 async def fed(reader: Reader, data: bytes) -> bytes:
-    """Returns what *reader* gives for *data*; where a large event may become whole, it is read beside the loop.
+    """Returns what *reader* gives for *data*; an event that may be large is read in a worker thread.
 
     :raises UpstreamProtocolError: as `Reader.feed`.
     """
@@ -166,7 +166,7 @@ class Stream:
         return events
 
     async def _parted(self, events: bytes) -> bytes:
-        """Of *events*, in which the response ends, those before its end; what ends it waits for `before_end`."""
+        """Returns those of *events* before the one that ends the response, which is held until `before_end` has run."""
         end = -1
         for mark in ENDS:
             end = max(end, events.rfind(mark))
@@ -201,8 +201,8 @@ class Stream:
 
 
 class JoinedReplies:
-    """An `UpstreamReply` whose body goes on with that of the next request as often as *reader*, which is fed with it,
-    finds that the upstream wants one. *ask* makes the request."""
+    """An `UpstreamReply` whose body is followed by that of the next request, as often as *reader*, which reads it,
+    finds that the upstream wants one. *ask* makes that request."""
 
     def __init__(
         self, first: UpstreamReply, reader: TranslatedReader, ask: Callable[[Outgoing], Awaitable[UpstreamReply]]

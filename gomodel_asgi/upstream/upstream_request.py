@@ -42,7 +42,7 @@ ACCEPT_STREAM = (b"accept", b"text/event-stream")
 AGENT = (b"user-agent", USER_AGENT)
 
 STATELESS = {"previous_response_id": None, "conversation": None, "background": None}
-"""What an upstream that keeps nothing is never sent: members that are taken out of a body."""
+"""Members that are taken out of the body for an upstream that keeps nothing."""
 
 MOST_FORMS = 16
 """Forms of one resolved target that are kept: a dialect of the host's may name another path each time."""
@@ -59,7 +59,7 @@ MOST_CANDIDATES = 1024
 
 
 def resolved_before(target: Target, job: Job) -> ResolvedTarget | None:
-    """Returns *target* made concrete, where one that says the same has been before."""
+    """Returns *target* resolved, where one with the same provider and model has been before; else None."""
     if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
         return None
     if target.timeouts is not None or target.retries is not None:
@@ -157,7 +157,7 @@ def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline
 
 
 def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequest:
-    """The client's own request, for an upstream that speaks the Responses API."""
+    """Returns the client's own request to an upstream that speaks the Responses API."""
     request, envelope = job.request, job.request.envelope
     if job.continuation is not None:
         with refusing_depth():
@@ -184,7 +184,7 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
         )
         if not own:
             candidate.forms[kind] = form
-    # A copy: a transport of the host's may add headers to the request that it gets.
+    # A copy: a transport of the host's may add headers to it.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
 
 
@@ -295,6 +295,3 @@ def _joined(query: str, candidate: ResolvedTarget) -> str:
     names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
     kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
     return "&".join([*kept, fixed])
-
-
-# From a Target to a resolved one: its provider, credential, model, dialect and deadlines.

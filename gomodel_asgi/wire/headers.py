@@ -64,8 +64,8 @@ CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform"
 
 
 def cache_header(operation: str | None, headers: Headers) -> Headers:
-    """The header that an answer with *headers* lacks, where there is a cache: what it was to a request for a new
-    response. One that did not get as far as the cache has passed it by."""
+    """Returns `x-gomodel-cache: bypass` where a reply to a create, which has *headers*, says nothing of the cache: its
+    request did not get that far."""
     if operation != "create" or header(headers, CACHE) is not None:
         return []
     return [(CACHE, b"bypass")]
