@@ -100,7 +100,7 @@ class Cache:
         """Returns what is kept of *job*, None where it does not ask for a new response. *ask* asks a function of the
         host's about it.
 
-        :raises GatewayError: a guard does not let pass what is kept, or cannot say.
+        :raises GatewayError: a guard does not let pass what is kept, or fails.
         """
         if job.request.operation != "create":
             return None
@@ -209,7 +209,7 @@ class LookUp:
     async def hit(self, entry: Entry, candidate: ResolvedTarget) -> None:
         """*entry* is the answer, as if *candidate* had given it.
 
-        :raises GatewayError: a guard does not let it pass, or cannot say.
+        :raises GatewayError: a guard does not let it pass, or fails.
         """
         job, now = self.job, time.time()
         age = max(0.0, now - entry.created)
@@ -234,7 +234,7 @@ class LookUp:
         """Returns *entry* as the guards let it pass today.
 
         :raises LookupError: there is nothing in it that they could be asked about.
-        :raises GatewayError: they do not let it pass, or cannot say.
+        :raises GatewayError: they do not let it pass, or one fails.
         """
         if not await beside(len(entry.response), partial(is_final, entry.response)):
             raise LookupError

@@ -86,7 +86,7 @@ class Inspection:
     async def whole(self, places: list[Place]) -> Mapping[Any, str]:
         """Asks about all texts at once. Returns those that others take the place of, by path.
 
-        :raises GatewayError: a guard refuses them, or cannot say.
+        :raises GatewayError: a guard refuses them, or fails.
         """
         places = [(path, text) for path, text in places if text]
         if not places:
@@ -98,14 +98,14 @@ class Inspection:
     async def one(self, scan: Scan) -> str:
         """Asks about one text of a stream. Returns what takes its place.
 
-        :raises GatewayError: a guard refuses it, or cannot say.
+        :raises GatewayError: a guard refuses it, or fails.
         """
         return (await self.looked((scan.text,), (scan.path,), final=scan.final))[0]
 
     async def run(self, steps: Generator[Scan, str, Any]) -> Any:
         """Returns what *steps* return, each of whose texts the guards look at.
 
-        :raises GatewayError: a guard refuses one, or cannot say.
+        :raises GatewayError: a guard refuses one, or fails.
         """
         try:
             scan = next(steps)
