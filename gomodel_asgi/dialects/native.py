@@ -277,7 +277,7 @@ class NativeReader:
         return frame({"type": "response.failed", "sequence_number": number, "response": response}) + DONE
 
     def _latest(self) -> dict[str, Any]:
-        """The members of the response that came last; none where they cannot be read."""
+        """Returns the members of the last response that came, none where they cannot be read."""
         try:
             return dict(_members(self._response)) if self._response else {}
         except UNREADABLE:

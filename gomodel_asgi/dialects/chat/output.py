@@ -83,7 +83,7 @@ class TaggedText:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """How many of the last characters of *text* may be the beginning of *tag*."""
+    """Returns how many of the last characters of *text* may be the beginning of *tag*."""
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
 
 

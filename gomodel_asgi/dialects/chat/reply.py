@@ -268,8 +268,8 @@ class ChatTranslator:
 
 
 def _garbled_in(choice: Json) -> str:
-    """The reason by which *choice* says that the model has garbled a call, empty where it does not: Gemini's own, as
-    its OpenAI endpoint and (`native_finish_reason`) OpenRouter tell it."""
+    """Returns the reason by which *choice* reports a garbled call, empty where it does not: Gemini's own, as
+    its OpenAI endpoint and (`native_finish_reason`) OpenRouter pass it on."""
     filtered, own = str(choice.get("finish_reason")), str(choice.get("native_finish_reason"))
     reason = filtered.removeprefix(FILTERED_CALL).upper() if filtered.startswith(FILTERED_CALL) else own
     return reason if reason in GARBLED else ""
@@ -290,7 +290,7 @@ def _detail_text(detail: Json) -> str:
 
 
 def _thinking(value: Any) -> str:
-    """The text of a thinking part: a string, or a list of text parts."""
+    """Returns the text of a thinking part: a string, or a list of text parts."""
     if isinstance(value, str):
         return value
     return "".join(string_in(part, "text") for part in objects(value))
