@@ -127,8 +127,8 @@ class Enforcement:
         return made
 
     async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
-        """Returns *job* as *provider* may get it: with what it continues, in place of which stands what the guards have
-        let pass. What they have let pass already is not shown to them again.
+        """Returns *job* as *provider* may get it: what it continues has the texts that the guards have let pass. Those
+        that they have passed before are not shown to them again.
 
         :raises GatewayError: a guard refuses it, or fails.
         :raises InvalidRequest: what it continues cannot be read.
@@ -167,7 +167,7 @@ class Enforcement:
         return await self._envelope(job, envelope) or envelope
 
     async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """*body*, a request's, with what it is that a model may read of it.
+        """Returns a request's *body* with the texts that a model may read.
 
         :raises GatewayError: a guard refuses it, or fails.
         """
@@ -209,7 +209,7 @@ class Enforcement:
         return {path: passed[text] for path, text in places if text and passed[text] != text}
 
     async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
-        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
+        """Returns the JSON *value* at *path* with its texts replaced; itself where none was.
 
         :raises GatewayError: a guard refuses it, or fails.
         """

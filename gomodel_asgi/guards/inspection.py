@@ -27,7 +27,7 @@ Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
 
 
 class Tally(Struct):
-    """What one guard has said at one stage of one exchange."""
+    """The verdicts of one guard at one stage of one exchange, counted."""
 
     replaced: int = 0
     passed: int = 0
@@ -36,8 +36,7 @@ class Tally(Struct):
 
 
 class Guarding(Struct, eq=False):
-    """What the guards are to one request: those that are asked about it, and what they have said, for all that is asked
-    and answered for it."""
+    """The guards of one request, and their verdicts so far: on it, its tool calls, and its replies."""
 
     input: tuple[Guard, ...]
     output: tuple[Guard, ...]
@@ -73,11 +72,11 @@ class Inspection:
 
     @property
     def refusal(self) -> GatewayError | None:
-        """Why nothing more may pass, whatever guard has said so of whatever was asked for the request."""
+        """Why nothing more of the exchange may pass, once any guard has refused any of it."""
         return None if self.guarding.refusal is None else self.guarding.refusal()
 
     def members(self) -> dict[str, Any]:
-        """Returns the members of the answer's that a guard gives."""
+        """Returns the members that a guard adds to the reply."""
         wish = self.guarding.wish
         if wish is None or self.stage != "output" or not self.job.request.envelope.has(MODERATION):
             return {}

@@ -131,7 +131,7 @@ class GuardedStream:
                 await self._failed(ServerShutdown())
 
     async def _stopped(self) -> None:
-        """Nobody reads on."""
+        """Cancels the task that reads on, and waits for its end."""
         reading, self.reading = self.reading, None
         if reading is not None:
             reading.cancel()
@@ -244,13 +244,13 @@ class GuardedStream:
         self.ended = True
 
     def _end_of_nothing(self, status: str) -> None:
-        """The client has had all of it, the end as well."""
+        """Ends a stream whose client had all of it before, the terminal event too."""
         self.known.ended = status
         self.held.append(DONE)
         self.ended = True
 
     async def _blocked(self) -> None:
-        """A guard refuses what has come: the response ends where it stands."""
+        """Ends the response where it stands, since a guard has refused what came."""
         if self.inspection.hold is None:
             self._forget_held()
         self._begin()
@@ -261,7 +261,7 @@ class GuardedStream:
         await self.stream.aclose()
 
     async def _failed(self, error: GatewayError) -> None:
-        """The response ends as failed, with nothing of what is held."""
+        """Ends the response as failed, with nothing of what is held."""
         window = self.window
         if self.inspection.hold is None:
             self._forget_held()
@@ -277,14 +277,14 @@ class GuardedStream:
         await self.stream.aclose()
 
     def _forget_held(self) -> None:
-        """None of the events that wait for the verdict will be sent."""
+        """Drops the events that wait for the verdict."""
         self.window.number -= len(self.held)
         self.held.clear()
         self.window.open.clear()
         self.window.done.clear()
 
     def _begin(self) -> None:
-        """What ends must have begun."""
+        """Sends the opening events, unless the upstream's have come: what ends must have begun."""
         window = self.window
         if window.response:
             return
@@ -294,7 +294,7 @@ class GuardedStream:
             self.opening.append(frame(window.numbered({"type": name, "response": window.response})))
 
     async def _dropped(self, error: GatewayError) -> None:
-        """There will be no stream."""
+        """Ends with *error* as an answer of its own, since nothing was sent."""
         self.known.error = error
         self.ended = True
         await self.stream.aclose()
