@@ -49,7 +49,7 @@ class Route:
 
 
 def _methods() -> dict[str, dict[str, Operation]]:
-    """The operations of each path of the table, by method. What a WebSocket carries has no method."""
+    """Returns the operations of each path of the table, by method. What a WebSocket carries has no method."""
     found: dict[str, dict[str, Operation]] = {}
     for row in TABLE:
         if row.method != "WEBSOCKET":
@@ -81,7 +81,7 @@ def route_path(scope: Scope) -> str:
 
 
 def base_of(scope: Scope, prefix: str) -> str:
-    """What stands before `/responses` in the paths that clients ask for: where the app is mounted, and *prefix*."""
+    """Returns what clients put before `/responses`: where the app is mounted, and *prefix*."""
     root: str = scope.get("root_path", "")
     return root.rstrip("/") + prefix
 

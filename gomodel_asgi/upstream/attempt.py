@@ -214,7 +214,7 @@ class Attempt(Struct):
     # Streams...
 
     async def _events(self, upstream: UpstreamReply) -> Answer:
-        """The beginning of a stream, which the answer then holds, or all of one where a whole reply was asked for."""
+        """Returns the answer of a stream: its beginning is held, or all of it is read where no stream was requested."""
         try:
             reader = self._native() if self.candidate.dialect is None else self._translated()
             if isinstance(reader, TranslatedReader) and reader.continuing is not None:
@@ -262,9 +262,9 @@ class Attempt(Struct):
         return self._ended(reader)
 
     def _ended(self, reader: Reader) -> bytes:
-        """The upstream has closed a stream of which nothing was sent: only a whole response may be passed on.
+        """Returns the last events of a stream that the upstream has closed, of which nothing was sent.
 
-        :raises UpstreamProtocolError: there is none.
+        :raises UpstreamProtocolError: it ended without a response.
         :raises GatewayError: the upstream has failed.
         """
         events = reader.close()
@@ -273,7 +273,7 @@ class Attempt(Struct):
         return events
 
     async def _aggregated(self, upstream: UpstreamReply, reader: Reader) -> Answer:
-        """A stream where one reply was asked for: read to its end and answered with its response.
+        """Returns the response of a stream as the answer: the client has requested no stream.
 
         :raises UpstreamProtocolError: it is larger than the limit.
         :raises GatewayError: the upstream has failed.

@@ -110,7 +110,7 @@ class Exchange(Struct):
     # One attempt...
 
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
-        """One attempt, with breaker and concurrency limit around it.
+        """Makes one attempt, with breaker and concurrency limit around it.
 
         :raises Overloaded: the circuit breaker is open.
         """
@@ -139,7 +139,7 @@ class Exchange(Struct):
         return self._reply(attempt, answer, permit, held)
 
     async def _place(self, candidate: ResolvedTarget) -> Held:
-        """A place at the provider. Background work waits for it as long as it may take at all."""
+        """Returns a concurrency slot of the provider. Background work waits for it until its own deadline."""
         job, concurrency = self.job, self.job.setup.concurrency
         if not job.background:
             return await concurrency.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
@@ -150,7 +150,7 @@ class Exchange(Struct):
         return held
 
     async def _traced(self, attempt: Attempt) -> Answer:
-        """One attempt, which the trace records."""
+        """Makes one attempt, and records it in the trace."""
         trace, candidate, provider = self.job.trace, attempt.candidate, attempt.candidate.provider
         assert trace is not None
         kind = provider.type or provider.name
