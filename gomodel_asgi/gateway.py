@@ -20,7 +20,7 @@ from .exchange.reply import Reply
 from .explanation import Explanation, explained
 from .logs import log
 from .observers import STORE, Observer, Trace
-from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
+from .pipeline import Inbound, TenantOf, answer, call_host, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
@@ -343,7 +343,7 @@ class Gateway:
         """Returns the tenant, and the quotas that the host's rules give a request of *tenant*, or of *scope*."""
         tenant = await self._whose(scope, tenant)
         job = job_of(self.setup, await inbound_of(b"{}", scope, self.setup.limits), tenant)
-        return tenant, await answer_of(job, self.quotas.rules, tuple)
+        return tenant, await call_host(job, self.quotas.rules, tuple)
 
     @property
     def ledger(self) -> Ledger:

@@ -39,7 +39,7 @@ from .resilience.concurrency import Held
 from .routing.request import RoutingRequest, identity, split_model
 from .routing.target import Target
 from .wire.ambiguity import check_names
-from .wire.headers import cache_told
+from .wire.headers import cache_header
 from .wire.json_body import Envelope
 
 TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
@@ -98,7 +98,7 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if job.hold is not None:
         reply.raw_headers += job.hold.headers
     if setup.cache is not None:
-        reply.raw_headers += cache_told(inbound.operation, reply.raw_headers)
+        reply.raw_headers += cache_header(inbound.operation, reply.raw_headers)
     return reply
 
 
@@ -115,16 +115,16 @@ async def _answered(job: Job) -> Reply:
     if not plain:
         emulated = await state.emulated(job, target)
         if emulated is not None:
-            return await shown(job, emulated)
+            return await guarded_reply(job, emulated)
         job, target = await state.adapted(job, target)
     cache = job.setup.cache
-    found = None if cache is None else await cache.look_up(job, target, partial(answer_of, job))
+    found = None if cache is None else await cache.look_up(job, target, partial(call_host, job))
     reply = found.reply if found is not None else None
     try:
         if reply is None:
             reply = await state.reply_of(job, target)
         if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
-            await quotas.taken(job, reply)
+            await quotas.note_background(job, reply)
         await state.record(job, target, reply)
     except GatewayError as error:
         if found is not None:
@@ -142,11 +142,11 @@ async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
     """
     operation = job.request.operation
     if operation in BY_ID:
-        return quotas.looks(job)
+        return quotas.note_lookup(job)
     if operation not in BILLED:
         return
     try:
-        await quotas.reserve(job, target, await answer_of(job, quotas.rules, tuple))
+        await quotas.reserve(job, target, await call_host(job, quotas.rules, tuple))
     except RoutingError:
         raise
     except Exception as error:
@@ -160,7 +160,7 @@ async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
 async def guarded(job: Job, target: Target, guards: Guards) -> Job:
     """Returns *job* as the host's guards let it pass: from here on nobody sees anything else of it.
 
-    :raises GatewayError: a guard refuses it, or cannot say.
+    :raises GatewayError: a guard refuses it, or fails.
     """
     envelope = await guards.requested(job)
     if envelope is None:
@@ -174,10 +174,10 @@ async def guarded(job: Job, target: Target, guards: Guards) -> Job:
     return job
 
 
-async def shown(job: Job, kept: Reply) -> Reply:
+async def guarded_reply(job: Job, kept: Reply) -> Reply:
     """Returns *kept*, from the store, as the host's guards let it pass: it may be older than they are.
 
-    :raises GatewayError: a guard refuses it, or cannot say.
+    :raises GatewayError: a guard refuses it, or fails.
     """
     guards = job.setup.guards
     if guards is None or job.request.operation not in SHOWING:
@@ -190,9 +190,9 @@ async def shown(job: Job, kept: Reply) -> Reply:
 
 
 async def routed(job: Job) -> Target:
-    """Returns the policy's Target. Before it only what the policy may see is looked up, after it all else.
+    """Returns the policy's Target. What the policy may see is looked up before it runs, all else after it.
 
-    :raises GatewayError: it goes nowhere.
+    :raises GatewayError: the policy refuses it, or it names what cannot be found.
     """
     state = job.setup.state
     if state.names(job):
@@ -205,7 +205,7 @@ async def routed(job: Job) -> Target:
 
 
 def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
-    """The request as policy and exchange see it.
+    """Returns the request as policy and exchange see it.
 
     :raises Unauthenticated: it has no *tenant*, and the gateway requires one.
     :raises InvalidRequest: its body can be read in two ways.
@@ -244,11 +244,11 @@ async def decide(job: Job) -> Target:
     """
     trace = job.trace
     if trace is None:
-        target: Target = await answer_of(job, job.setup.ask, Target)
+        target: Target = await call_host(job, job.setup.ask, Target)
         return target
     started = clock()
     try:
-        target = await answer_of(job, job.setup.ask, Target)
+        target = await call_host(job, job.setup.ask, Target)
     except GatewayError as error:
         trace.refused(clock() - started, error)
         raise
@@ -257,11 +257,11 @@ async def decide(job: Job) -> Target:
     return target
 
 
-async def answer_of(
+async def call_host(
     job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]], kind: type[Any] = object
 ) -> Any:
-    """Returns the *kind* that the host's *function* answers for the request. It gets a copy, and nothing but its answer
-    is read back.
+    """Calls the host's *function* with a copy of the request. Returns what it returns, an instance of *kind*; nothing
+    else that it does to the copy counts.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
@@ -285,7 +285,7 @@ async def answer_of(
 
 
 def refusal_of(error: HTTPException) -> RoutingError:
-    """Returns an exception of Starlette's, which the host's own code raised, as an error of ours."""
+    """Returns the `HTTPException` that the host's own code raised as an error of ours."""
     retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
     return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)

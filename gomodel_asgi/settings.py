@@ -131,7 +131,7 @@ class Limits(Checked):
 
     Of hosted tools that the host runs: *tool_rounds* is how often a model may call some before it has to answer,
     *tool_parallel* how many calls of one response run at a time, *tool_result* how many bytes of one result the model
-    is told (its head and its tail), *tool_bytes* how many of all results of a response.
+    reads (its head and its tail), *tool_bytes* how many of all results of a response.
     """
 
     body: int = 32 * MIB

@@ -103,7 +103,7 @@ def start(run: Callable[[], Awaitable[None]], task: Task) -> None:
 
 
 def loop_token() -> object:
-    """What tells event loops apart."""
+    """Returns a token that identifies the running event loop."""
     if on_trio():
         import trio
 

@@ -17,8 +17,8 @@ REPLAYED = frozenset({"message", "reasoning", "function_call", "custom_tool_call
 
 class Entry(msgspec.Struct, frozen=True):
     """A final *response* object (JSON) that *provider* and *model* gave at Unix time *created*; *unsupported* is the
-    value of the header that tells what of the request was left out, *place* the key under which it was kept: whatever a
-    store may give for another one is not its answer."""
+    value of the header that reports what of the request was left out, *place* the key under which it was kept: an entry
+    that a store returns for another key is not its answer."""
 
     response: bytes
     created: float

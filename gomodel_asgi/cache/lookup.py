@@ -30,7 +30,7 @@ from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.upstream_request import kept, resolve
+from ..upstream.upstream_request import resolve, resolved_before
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
 from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
@@ -100,7 +100,7 @@ class Cache:
         """Returns what is kept of *job*, None where it does not ask for a new response. *ask* asks a function of the
         host's about it.
 
-        :raises GatewayError: a guard does not let pass what is kept, or cannot say.
+        :raises GatewayError: a guard does not let pass what is kept, or fails.
         """
         if job.request.operation != "create":
             return None
@@ -132,7 +132,7 @@ class Cache:
         if not wish.stored or _is_bound(job, target) or not await ask(self.when):
             raise Bypass
         scope = "" if self.scope is None else await ask(self.scope) or ""
-        candidate = kept(target, job) or await resolve(target, job)
+        candidate = resolved_before(target, job) or await resolve(target, job)
         if candidate.own_key and self.scope is None:
             raise Bypass
         if candidate.provider.keeps_state and is_stored(job, target):
@@ -209,7 +209,7 @@ class LookUp:
     async def hit(self, entry: Entry, candidate: ResolvedTarget) -> None:
         """*entry* is the answer, as if *candidate* had given it.
 
-        :raises GatewayError: a guard does not let it pass, or cannot say.
+        :raises GatewayError: a guard does not let it pass, or fails.
         """
         job, now = self.job, time.time()
         age = max(0.0, now - entry.created)
@@ -234,7 +234,7 @@ class LookUp:
         """Returns *entry* as the guards let it pass today.
 
         :raises LookupError: there is nothing in it that they could be asked about.
-        :raises GatewayError: they do not let it pass, or cannot say.
+        :raises GatewayError: they do not let it pass, or one fails.
         """
         if not await beside(len(entry.response), partial(is_final, entry.response)):
             raise LookupError

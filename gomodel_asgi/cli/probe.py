@@ -146,7 +146,7 @@ async def judged(
 
 
 async def _without_list(provider: Provider, credential: Credential, setup: Setup, asked: str) -> tuple[str, str, str]:
-    """Tells an API that has no list from a server that is no API."""
+    """Distinguishes an API that has no list of models from a server that is no API."""
     path = CREATES.get(provider.dialect_name)
     if path is None:
         return "it lists none", "", ""

@@ -161,7 +161,7 @@ class Recorder:
 
     @property
     def token(self) -> str:
-        """Tells the exchanges of this process from those of others."""
+        """What marks the exchanges of this process."""
         return token_of(os.getpid())
 
     def latest(self, view: View, after: int = 0) -> list[Exchange]:

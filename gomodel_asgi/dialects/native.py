@@ -7,8 +7,8 @@ inside a JSON string is escaped, so text cannot fake it), no failure is without 
 the event's name, and `[DONE]` ends a stream. Those are parsed: lifecycle events are stamped with the provider's name,
 and their response is kept, so that a stream which breaks off can still be ended with the same response id.
 
-What is passed must be known again only if the stream breaks off: our events then go on from the highest number that
-was seen. It is read from the piece before whenever something comes that is not such a delta, or at the end.
+The number of what was passed is needed only if the stream breaks off: our events then go on from the highest one. It
+is read from the piece before whenever something comes that is not such a delta, or at the end.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def is_lifecycle(head: bytes) -> bool:
 
 
 class RedactingFramer(Framer):
-    """A framer whose parts are blacked out; its whole events are not."""
+    """A framer that redacts the parts of events; who reads its whole events redacts those."""
 
     def __init__(self, redactor: Redactor, **options: Any) -> None:
         super().__init__(**options)
@@ -102,12 +102,12 @@ class NativeReader:
         self._needle = self.redactor.needle
 
     def feed(self, data: bytes) -> bytes:
-        # One whole event that begins like the last delta: the usual case by far. One line end is found at a third of
-        # the cost of two, and `rfind` learns sooner than `find` that something is not there.
         """Returns the whole events in what has come, those that carry a response with the stamp.
 
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
+        # One whole event that begins like the last delta: the usual case by far. One line end is found at a third of
+        # the cost of two, and `rfind` learns sooner than `find` that something is not there.
         if (
             data.startswith(self._delta)
             and data.find(b"\n", self._line) == len(data) - 2
@@ -277,7 +277,7 @@ class NativeReader:
         return frame({"type": "response.failed", "sequence_number": number, "response": response}) + DONE
 
     def _latest(self) -> dict[str, Any]:
-        """The members of the response that came last; none where they cannot be read."""
+        """Returns the members of the last response that came, none where they cannot be read."""
         try:
             return dict(_members(self._response)) if self._response else {}
         except UNREADABLE:

@@ -53,14 +53,14 @@ class Reader(Protocol):
         ...
 
     def feed(self, data: bytes) -> bytes:
-        """Upstream bytes in; whole events for the client out, or `b""`.
+        """Returns the whole events for the client that the upstream's bytes bring, `b""` for none.
 
         :raises UpstreamProtocolError: this is not what the upstream should send.
         """
         ...
 
     def close(self) -> bytes:
-        """The upstream has ended its stream: what is left to send, the in-band failure if it ended too early."""
+        """Returns what is left to send once the upstream's stream has ended: the in-band failure if that was early."""
         ...
 
     def fail(self, error: GatewayError) -> bytes:
@@ -190,7 +190,7 @@ class TranslatedReader:
         on."""
         return self._translate([])
 
-    def begin_round(self) -> None:
+    def begin_next_reply(self) -> None:
         """Prepares for the reply to the request in `again`, which the caller has made."""
         assert self.continuing is not None
         self.again = self.continuing.again = None
@@ -283,7 +283,7 @@ class TranslatedReader:
             raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
 
     def _ended(self) -> None:
-        """Tells the translator that the upstream has ended.
+        """Closes the translator, since the upstream has ended.
 
         :raises UpstreamProtocolError: something is missing, by the upstream's API.
         """

@@ -19,7 +19,7 @@ from ..routing.target import Target
 from ..threads import paced
 from ..upstream.call import call_of, outgoing_of
 from ..upstream.chain import Exchange, guarded_exchange, lacks_operation
-from ..upstream.upstream_request import native, resolve, retold
+from ..upstream.upstream_request import native, resolve, rewritten
 from ..wire.response import response_object, stream_of
 from ..wire.usage import estimated, usage
 
@@ -42,7 +42,7 @@ async def count_tokens(job: Job, target: Target, provider: Provider) -> Reply:
     if not provider.estimate_tokens:
         raise unsupported("input_tokens")
     if dialect is None:
-        sent = (await retold(native(candidate, job, 0.0), candidate, job)).body
+        sent = (await rewritten(native(candidate, job, 0.0), candidate, job)).body
     else:
         sent = (await outgoing_of(candidate, job, await call_of(candidate, job))).body
     job.warn(["input_tokens: estimated, since the upstream does not count"])

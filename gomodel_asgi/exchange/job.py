@@ -55,7 +55,7 @@ class Setup:
     observed: bool = False
     """Whether anybody wants to know of an exchange."""
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
-    """Targets that name no more than a provider and a model, made concrete once."""
+    """Resolved Targets that name no more than a provider and a model, by both."""
 
     def trace(self, request_id: str = "", scope: Scope | None = None, kind: Booked = "exchange") -> Trace | None:
         """Returns a trace for one exchange, where anybody wants to know of it. No other place makes one. *scope* is
@@ -78,18 +78,19 @@ class Setup:
 
 
 class State(Protocol):
-    """What was said before, read for the pipeline in this order, and what is said now, given to it.
+    """The stored state of the gateway, as the pipeline reads and writes it, in this order.
 
-    What is awaited raises GatewayError where it cannot be read or kept, or is not this caller's, and LookupError for a
-    *target* whose provider is unknown.
+    Its coroutines raise GatewayError where the state cannot be read or kept, or is not this caller's, and LookupError
+    for a *target* whose provider is unknown.
     """
 
     def is_plain(self, job: Job) -> bool:
-        """Returns whether the request is a new response's, to what it brings itself, and brings nothing that could name
-        or stand for anything else: then only `record` has anything to do. Called for every request."""
+        """Returns whether the request creates a response from its own input alone, which refers to nothing stored: then
+        only `reply_of` and `record` have anything to do. Called for every request."""
 
     def names(self, job: Job) -> bool:
-        """Returns whether the request names what the policy may see. Called for every request: it does not wait."""
+        """Returns whether the request names stored state that the policy may see. Called for every request: it does not
+        wait."""
 
     async def recall(self, job: Job) -> None:
         """Reads what the request names of earlier ones, for the policy to see."""
@@ -121,11 +122,11 @@ class State(Protocol):
         it; empty where nothing is."""
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Takes the client's word on the request *id*, which counts once. Returns whether it counts."""
+        """Takes the client's answer to the approval request *id*, which counts once. Returns whether it counts."""
 
 
 class Continuation(Protocol):
-    """What the request names of earlier ones; *key* is a Target's own, None for the provider's."""
+    """The earlier responses and items that a request names; *key* is a Target's own, None for the provider's."""
 
     @property
     def bound(self) -> bool:
@@ -144,8 +145,7 @@ class Continuation(Protocol):
         """
 
     def earlier_json(self) -> bytes:
-        """Returns what was said before, as JSON, as far as it is known here: what the request's own bytes do not
-        show."""
+        """Returns the conversation so far as JSON, as far as it is known here: the request's bytes do not hold it."""
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """Returns *error* about such a body, with its path counted from where the client's own input begins."""
@@ -216,11 +216,11 @@ class Quotas(Protocol):
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
 
-    async def taken(self, job: Job, reply: Reply) -> None:
-        """Notes that an upstream has taken *job* to work on it in the background."""
+    async def note_background(self, job: Job, reply: Reply) -> None:
+        """Notes that an upstream has accepted *job* as background work."""
 
-    def looks(self, job: Job) -> None:
-        """Notes that *job* may show how such work has ended."""
+    def note_lookup(self, job: Job) -> None:
+        """Notes that the reply to *job*, a look-up, may show how background work has ended."""
 
     def resume(self, packed: bytes, trace: Trace) -> None:
         """Lets the exchange of *trace* work on, and settle, what another one has reserved (`Hold.packed`)."""
@@ -247,7 +247,7 @@ class Cache(Protocol):
         """Returns what it has of *job*, None where that is no matter of the cache. *ask* calls a function of the
         host's. Where anything of the cache's own fails, an upstream is asked.
 
-        :raises GatewayError: a guard does not let pass what it has, or cannot say.
+        :raises GatewayError: a guard does not let pass what it has, or fails.
         """
 
 
@@ -261,7 +261,7 @@ Path = tuple[str | int, ...]
 class Guards(Protocol):
     """The host's guards, where there are any.
 
-    What is awaited raises GatewayError where a guard refuses, or cannot say.
+    What is awaited raises GatewayError where a guard refuses, or fails.
     """
 
     def attend(self, job: Job) -> object:
@@ -274,16 +274,16 @@ class Guards(Protocol):
         """Returns whether any of them looks at the *stage* of *job*."""
 
     def insist(self, job: Job, names: Iterable[str]) -> None:
-        """Has those of *names* look at what *job* is answered, whatever they say of it now."""
+        """Has those of *names* look at the reply to *job*, whatever their `when` returns now."""
 
     def answering(self, job: Job) -> tuple[str, ...]:
-        """Returns the names of those that look at what *job* is answered."""
+        """Returns the names of those that look at the reply to *job*."""
 
     def asked(self, job: Job) -> tuple[str, ...]:
-        """Returns the names of those that look at *job*, or at what it is answered, in their order."""
+        """Returns the names of those that look at *job* or at its reply, in their order."""
 
     def forgetful(self, job: Job, provider: Provider) -> Provider:
-        """Returns *provider* as *job* uses it: as one that keeps nothing, where the reply is looked at."""
+        """Returns *provider* as *job* uses it: where guards look at the reply, as one that keeps nothing."""
 
     async def requested(self, job: Job) -> Envelope | None:
         """Returns the request as it is to be sent; None where nothing in it was replaced."""
@@ -298,7 +298,7 @@ class Guards(Protocol):
         """Returns, by path, what takes the place of the texts at *places* (a path, and what stands there)."""
 
     async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
-        """Returns *value*, of JSON, which stands at *path*, with what was replaced; itself where nothing was."""
+        """Returns the JSON *value* at *path* with its texts replaced; itself where none was."""
 
     async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
         """Returns the reply that *answer* gives, with nothing in it that the guards have not let pass."""
@@ -327,7 +327,7 @@ class Job(Struct):
     leading: tuple[dict[str, Any], ...] = ()
     """Items of the gateway's own that the response begins with."""
     spent: dict[str, Any] | None = None
-    """The usage of what was asked for them."""
+    """The usage of the requests that produced them."""
     shown: Callable[[Target], ShownFunctions] = nothing_shown
     """The functions that a Target's model is shown in place of tools that the host runs."""
     files: Files | None = None
@@ -335,9 +335,9 @@ class Job(Struct):
     hold: Hold | None = None
     """What it has reserved of its quotas."""
     resolved: ResolvedTarget | None = None
-    """The Target that was made concrete last: others that are paid with the same key do not ask for it again."""
+    """The Target that was resolved last: others with the same key reuse its credential."""
     guarding: Any = None
-    """What the host's guards are to it and have said of it, where there are any: theirs alone."""
+    """The state that the host's guards keep for it, where there are any; nothing else reads it."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 

@@ -86,7 +86,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     make_response: ClassVar[Callable[[Any], Any]]
     """Made by the server's room, which knows ASGI."""
     closing: tuple[Callable[[], None], ...] = ()
-    """Called once the reply has been closed, or its client has left it to be read on."""
+    """Called once, when the reply is closed or its client has left."""
 
     def __post_init__(self) -> None:
         cache_control = CACHE_CONTROL
@@ -156,7 +156,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         self.left()
 
     def left(self) -> None:
-        """Its client has left, whether or not the reply is read on: what the client took up is free."""
+        """Releases what its client occupied, since it has left; the reply itself may still be read on."""
         functions, self.closing = self.closing, ()
         for function in functions:
             function()
@@ -175,9 +175,9 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
 
 
 async def parsed(data: bytes) -> Any:
-    """JSON that an upstream has sent, as a value.
+    """Returns JSON that an upstream has sent as a value.
 
-    :raises UpstreamProtocolError: it is more of it than may be parsed.
+    :raises UpstreamProtocolError: it is malformed, or more than may be parsed.
     """
     try:
         if len(data) > SMALL:

@@ -1,4 +1,4 @@
-"""Functions of the host's that see what is said, both ways, and may refuse or replace it."""
+"""Functions of the host's that see the texts of requests and replies, and may refuse or replace them."""
 
 from __future__ import annotations
 

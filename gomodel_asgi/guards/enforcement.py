@@ -70,7 +70,7 @@ class Enforcement:
         return found
 
     def _concerns(self, guard: Guard, request: RoutingRequest, job: Job) -> bool:
-        """Returns whether *guard* is to be asked; one that cannot say when is."""
+        """Returns whether *guard* looks at *request*; one whose `when` fails does."""
         try:
             return guard.when is None or bool(guard.when(request))
         except Exception as error:
@@ -117,7 +117,7 @@ class Enforcement:
     async def requested(self, job: Job) -> Envelope | None:
         """Returns the request as it is to be sent; None where nothing in it was replaced.
 
-        :raises GatewayError: a guard refuses it, or cannot say.
+        :raises GatewayError: a guard refuses it, or fails.
         :raises InvalidRequest: it cannot be parsed.
         """
         if job.request.operation not in BODIED or not self.looks(job, "input"):
@@ -127,10 +127,10 @@ class Enforcement:
         return made
 
     async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
-        """Returns *job* as *provider* may get it: with what it continues, in place of which stands what the guards have
-        let pass. What they have let pass already is not shown to them again.
+        """Returns *job* as *provider* may get it: what it continues has the texts that the guards have let pass. Those
+        that they have passed before are not shown to them again.
 
-        :raises GatewayError: a guard refuses it, or cannot say.
+        :raises GatewayError: a guard refuses it, or fails.
         :raises InvalidRequest: what it continues cannot be read.
         """
         found = self.attend(job)
@@ -167,9 +167,9 @@ class Enforcement:
         return await self._envelope(job, envelope) or envelope
 
     async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """*body*, a request's, with what it is that a model may read of it.
+        """Returns a request's *body* with the texts that a model may read.
 
-        :raises GatewayError: a guard refuses it, or cannot say.
+        :raises GatewayError: a guard refuses it, or fails.
         """
         if not self.looks(job, "input"):
             return body
@@ -193,7 +193,7 @@ class Enforcement:
         """Asks about the texts at *places*, but for those that may go to a model already. Returns what replaces those
         that have to be replaced, by path.
 
-        :raises GatewayError: a guard refuses them, or cannot say.
+        :raises GatewayError: a guard refuses them, or fails.
         """
         inspection = Inspection(self.attend(job), self.observers, job, stage)
         if not inspection.guards:
@@ -209,9 +209,9 @@ class Enforcement:
         return {path: passed[text] for path, text in places if text and passed[text] != text}
 
     async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
-        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
+        """Returns the JSON *value* at *path* with its texts replaced; itself where none was.
 
-        :raises GatewayError: a guard refuses it, or cannot say.
+        :raises GatewayError: a guard refuses it, or fails.
         """
         texts = await self.looked(job, stage, [*of_tools(value, path)])
         return replaced(value, {place[len(path) :]: text for place, text in texts.items()})

@@ -44,7 +44,7 @@ DELTA = frozenset({
 })  # fmt: skip
 ITEM = frozenset({"type", "sequence_number", "output_index", "item"})
 LIFECYCLE = frozenset({"type", "sequence_number", "response"})
-"""The members of such events that are known; in any other one somebody may speak."""
+"""The known members of such events; any other may hold text."""
 SOUND = frozenset({"response.audio.delta", "response.output_audio.delta"})
 """Deltas that hold no text."""
 
@@ -291,7 +291,7 @@ NUMBERED = frozenset({"type", "sequence_number"})
 
 
 def written(channel: Channel, text: str) -> Json:
-    """Returns the delta that carries *text*; what it says of the tokens of another text is left out."""
+    """Returns the delta that carries *text*; log probabilities, which are of another text, are left out."""
     channel.sent.append(text)
     event = {**channel.last, "delta": text}
     if "logprobs" in event:
@@ -312,7 +312,7 @@ def member_of(prefix: str, event: Json) -> str | None:
 
 
 def unlogged(value: Any) -> Any:
-    """Returns *value* without what it says of single tokens: they spell the text that was looked at."""
+    """Returns *value* without log probabilities: their tokens spell the text that was replaced."""
     if isinstance(value, dict):
         return {name: [] if name == "logprobs" and each else unlogged(each) for name, each in value.items()}
     return [unlogged(each) for each in value] if isinstance(value, list) else value

@@ -27,7 +27,7 @@ Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
 
 
 class Tally(Struct):
-    """What one guard has said at one stage of one exchange."""
+    """The verdicts of one guard at one stage of one exchange, counted."""
 
     replaced: int = 0
     passed: int = 0
@@ -36,8 +36,7 @@ class Tally(Struct):
 
 
 class Guarding(Struct, eq=False):
-    """What the guards are to one request: those that are asked about it, and what they have said, for all that is asked
-    and answered for it."""
+    """The guards of one request, and their verdicts so far: on it, its tool calls, and its replies."""
 
     input: tuple[Guard, ...]
     output: tuple[Guard, ...]
@@ -73,11 +72,11 @@ class Inspection:
 
     @property
     def refusal(self) -> GatewayError | None:
-        """Why nothing more may pass, whatever guard has said so of whatever was asked for the request."""
+        """Why nothing more of the exchange may pass, once any guard has refused any of it."""
         return None if self.guarding.refusal is None else self.guarding.refusal()
 
     def members(self) -> dict[str, Any]:
-        """Returns the members of the answer's that a guard gives."""
+        """Returns the members that a guard adds to the reply."""
         wish = self.guarding.wish
         if wish is None or self.stage != "output" or not self.job.request.envelope.has(MODERATION):
             return {}
@@ -86,7 +85,7 @@ class Inspection:
     async def whole(self, places: list[Place]) -> Mapping[Any, str]:
         """Asks about all texts at once. Returns those that others take the place of, by path.
 
-        :raises GatewayError: a guard refuses them, or cannot say.
+        :raises GatewayError: a guard refuses them, or fails.
         """
         places = [(path, text) for path, text in places if text]
         if not places:
@@ -98,14 +97,14 @@ class Inspection:
     async def one(self, scan: Scan) -> str:
         """Asks about one text of a stream. Returns what takes its place.
 
-        :raises GatewayError: a guard refuses it, or cannot say.
+        :raises GatewayError: a guard refuses it, or fails.
         """
         return (await self.looked((scan.text,), (scan.path,), final=scan.final))[0]
 
     async def run(self, steps: Generator[Scan, str, Any]) -> Any:
         """Returns what *steps* return, each of whose texts the guards look at.
 
-        :raises GatewayError: a guard refuses one, or cannot say.
+        :raises GatewayError: a guard refuses one, or fails.
         """
         try:
             scan = next(steps)

@@ -26,7 +26,7 @@ class Wish(Struct, frozen=True):
 
 
 class Finding(Struct):
-    """What was found at one stage: *labels* are the categories, *error* is the code of why nobody can say."""
+    """What was found at one stage: *labels* are the categories, *error* is the code of a guard that failed."""
 
     labels: tuple[str, ...] = ()
     error: str | None = None
@@ -48,7 +48,7 @@ def wish_of(value: Any) -> Wish | None:
 
 
 def _mode(policy: Mapping[str, Any], stage: str) -> str:
-    """Returns what *policy* wants of *stage*: "score" where it says nothing.
+    """Returns what *policy* wants of *stage*: "score" by default.
 
     :raises InvalidRequest: there is no such mode.
     """

@@ -22,7 +22,7 @@ IDENTIFIERS = frozenset({
     "type", "id", "object", "status", "role", "call_id", "item_id", "phase", "file_id", "container_id", "model",
     "approval_request_id", "response_id", "skill_id", "vector_store_id", "strict", "format", "detail", "server_label",
 })  # fmt: skip
-"""Members by which things are told apart: nobody's words."""
+"""Members that identify or classify something, and hold no text."""
 SEALED = frozenset({
     "encrypted_content", "authorization", "headers", "server_url", "file_data", "partial_image_b64", "b64_json",
     "signature", "logprobs", "domain_secrets",

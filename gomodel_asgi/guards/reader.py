@@ -1,4 +1,4 @@
-"""What is known of a guarded reply: of what it says only what the guards have let pass."""
+"""Readers of guarded replies: their responses are those that the guards have let pass."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class GuardedStream:
         self.refused: Exception | None = None
         """What was found while nobody had anything yet."""
         self.reading: Task | None = None
-        """Reads on towards the verdict, whoever waits for it."""
+        """The task that reads on until the verdict is there."""
         self.is_reading = False
         self.stirred = anyio.Event()
         self.is_torn = False
@@ -58,10 +58,10 @@ class GuardedStream:
         self.on_over: Callable[[], None] | None = None
 
     async def held_for(self, seconds: float, tasks: Tasks) -> None:
-        """Reads on until the verdict is there, at most so long: what is being read then is read on meanwhile, while the
-        client has what every response begins with, and heartbeats.
+        """Reads until the verdict is there, for at most *seconds*. After that a task reads on, and the client gets the
+        events with which every response begins, and heartbeats.
 
-        :raises GatewayError: a guard refuses the reply, or cannot say.
+        :raises GatewayError: a guard refuses the reply, or fails.
         """
         self.is_strict = self.is_reading = True
         self.reading = tasks.spawn(self._read_on)
@@ -74,7 +74,7 @@ class GuardedStream:
     async def whole(self) -> bytes:
         """Returns all events, where none has left.
 
-        :raises GatewayError: a guard refuses the reply, or cannot say.
+        :raises GatewayError: a guard refuses the reply, or fails.
         """
         self.is_strict = True
         while not self.ended:
@@ -96,7 +96,7 @@ class GuardedStream:
             self.stirred.set()
 
     def _check(self) -> None:
-        """Tells a refusal, once.
+        """Raises a refusal, once.
 
         :raises GatewayError: a guard has refused what was held.
         """
@@ -120,7 +120,7 @@ class GuardedStream:
                 await self._advance()
 
     async def _joined(self) -> None:
-        """Waits until there is something to be given, or nobody but the client reads on."""
+        """Waits until the reading task has given something, or has ended."""
         if self.is_reading:
             self.stirred = anyio.Event()
             await self.stirred.wait()
@@ -131,7 +131,7 @@ class GuardedStream:
                 await self._failed(ServerShutdown())
 
     async def _stopped(self) -> None:
-        """Nobody reads on."""
+        """Cancels the task that reads on, and waits for its end."""
         reading, self.reading = self.reading, None
         if reading is not None:
             reading.cancel()
@@ -232,7 +232,7 @@ class GuardedStream:
             self._end(value["type"].partition(".")[2])
 
     def _complete(self, event: Json) -> None:
-        """*event* ends the response: it has what is said of all of it."""
+        """Puts the members that guards give into *event*, which ends the response."""
         members = self.inspection.members()
         if members:
             self.window.response = event["response"] = {**self.window.response, **members}
@@ -244,13 +244,13 @@ class GuardedStream:
         self.ended = True
 
     def _end_of_nothing(self, status: str) -> None:
-        """The client has had all of it, the end as well."""
+        """Ends a stream whose client had all of it before, the terminal event too."""
         self.known.ended = status
         self.held.append(DONE)
         self.ended = True
 
     async def _blocked(self) -> None:
-        """A guard refuses what has come: the response ends where it stands."""
+        """Ends the response where it stands, since a guard has refused what came."""
         if self.inspection.hold is None:
             self._forget_held()
         self._begin()
@@ -261,7 +261,7 @@ class GuardedStream:
         await self.stream.aclose()
 
     async def _failed(self, error: GatewayError) -> None:
-        """The response ends as failed, with nothing of what is held."""
+        """Ends the response as failed, with nothing of what is held."""
         window = self.window
         if self.inspection.hold is None:
             self._forget_held()
@@ -277,14 +277,14 @@ class GuardedStream:
         await self.stream.aclose()
 
     def _forget_held(self) -> None:
-        """None of the events that wait for the verdict will be sent."""
+        """Drops the events that wait for the verdict."""
         self.window.number -= len(self.held)
         self.held.clear()
         self.window.open.clear()
         self.window.done.clear()
 
     def _begin(self) -> None:
-        """What ends must have begun."""
+        """Sends the opening events, unless the upstream's have come: what ends must have begun."""
         window = self.window
         if window.response:
             return
@@ -294,7 +294,7 @@ class GuardedStream:
             self.opening.append(frame(window.numbered({"type": name, "response": window.response})))
 
     async def _dropped(self, error: GatewayError) -> None:
-        """There will be no stream."""
+        """Ends with *error* as an answer of its own, since nothing was sent."""
         self.known.error = error
         self.ended = True
         await self.stream.aclose()

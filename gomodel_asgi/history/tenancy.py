@@ -42,8 +42,8 @@ REMEMBERED = 4096
 TAG_BYTES = 16
 """Bytes of a hash that stand for a tenant: 128 bits, so that no two tenants share one by chance."""
 
-# That some tenant may have been forgotten, where the store cannot know.
-NOT_TOLD = (None,)
+# Stands for the forgotten tenants of a store that is not in this process: not empty, so every generation is read.
+PERHAPS_FORGOTTEN = (None,)
 
 # Characters of a key that is not hashed.
 LONGEST_PLAIN = 128
@@ -62,7 +62,7 @@ class Tenancy:
     def __init__(self, store: Store, purpose: bytes = b"") -> None:
         self._store = store
         self.local = local_of(store)
-        self.forgotten: Collection[object] = NOT_TOLD if self.local is None else self.local.lasting
+        self.forgotten: Collection[object] = PERHAPS_FORGOTTEN if self.local is None else self.local.lasting
         """While it is empty, no tenant was ever forgotten, and all are in their first generation."""
         self._secret = hmac.digest(store.secret, packed(purpose), "sha256") if purpose else store.secret
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
@@ -72,7 +72,7 @@ class Tenancy:
         self._claim = mac_of(hmac.digest(self._secret, packed(b"claim"), "sha256"))
 
     async def key(self, tenant: str | None, id: str) -> str:
-        """The key of *tenant*'s record *id*, 97 characters of ASCII."""
+        """Returns the key of *tenant*'s record *id*, 97 characters of ASCII."""
         generation = await self.generation(tenant) if self.forgotten else 0  # for each request: nearly always 0
         tag, mac = self._scope(tenant, generation)
         return tag + mac(id.encode("utf-8", "surrogatepass"))

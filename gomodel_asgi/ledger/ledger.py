@@ -96,7 +96,7 @@ class Ledger:
     # What the gateway does with it...
 
     def attach(self, observers: Observers, price: Price | None = None) -> None:
-        """Tells *observers* what becomes of rows; prices them by *price* where the ledger has none of its own."""
+        """Reports to *observers* what becomes of rows; prices them by *price* where the ledger has none of its own."""
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:

@@ -29,9 +29,9 @@ UNWRITABLE = ("22", "23")
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Tells what a library raises at rows that it cannot write, while connected, from all else that it may raise.
+    """Turns what a library raises for rows that it cannot write, while connected, into `RowsRefused`.
 
-    :raises RowsRefused: it was at the rows.
+    :raises RowsRefused: instead of such an error; any other passes.
     """
     try:
         yield
@@ -60,9 +60,9 @@ STEPS = 10_000
 
 @contextmanager
 def stopped() -> Iterator[None]:
-    """Tells what a library raises at a query that was stopped because its time was up.
+    """Turns what a library raises for a query that its time limit has stopped into a `TimeoutError`.
 
-    :raises TimeoutError: it was.
+    :raises TimeoutError: instead of such an error; any other passes.
     """
     try:
         yield

@@ -1,6 +1,6 @@
 """Observers: called with frozen records of what happens, as it happens.
 
-A drain: nothing comes back. An observer is called on the event loop, so it must not block; what it raises is logged
+Nothing comes back. An observer is called on the event loop, so it must not block; what it raises is logged
 once and never reaches the request. For sinks that wait there is `AsyncObserver`, for a line per request
 `LoggingObserver`.
 """

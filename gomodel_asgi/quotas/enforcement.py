@@ -261,10 +261,10 @@ class Enforcement:
 
     # What is worked on elsewhere...
 
-    async def taken(self, job: Job, reply: Reply) -> None:
-        """An upstream has taken *job* to work on it in the background: book what was estimated, until its end is seen.
+    async def note_background(self, job: Job, reply: Reply) -> None:
+        """Books the estimate of *job*, which an upstream works on in the background, until its end is seen.
 
-        The end may go by in this exchange too, or in one that only looks at the response: give those to `looks`.
+        The end may show in this exchange, or in one that looks the response up: call `note_lookup` for those.
         """
         hold, trace = job.hold, job.trace
         id = response_id_of(reply)
@@ -278,10 +278,10 @@ class Enforcement:
                 await self.pending.remember(job.request.tenant, id, held)
             except (QuotaUnavailable, StoreUnavailable) as error:
                 job.warn([f"quotas: the estimate for a background response stays: {error.detail or error.message}"])
-        self.looks(job)
+        self.note_lookup(job)
 
-    def looks(self, job: Job) -> None:
-        """*job* may show how a response of the background has ended."""
+    def note_lookup(self, job: Job) -> None:
+        """Has the reply to *job* looked at for the end of a background response."""
         if job.trace is not None:
             job.trace.ending.append(partial(self.pending.seen, job.request.tenant))
 

@@ -1,4 +1,4 @@
-"""When a request is sent to the same upstream again, and how often that may be."""
+"""The pause before a retry, and the budget of retries. Which failures are retried is decided in `upstream.chain`."""
 
 from __future__ import annotations
 

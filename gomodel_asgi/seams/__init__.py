@@ -1,1 +1,1 @@
-"""What others may bring: the protocols of a Transport and a Store."""
+"""What a host may bring: the protocols of a Transport, a Store and the Counters of quotas."""

@@ -23,7 +23,7 @@ class UpstreamRequest(Struct, frozen=True):
     `host`, `content-length` and `accept-encoding: identity`. *body* is None for a request without one.
     *credential* tells connections apart that must not be shared: any opaque value, never a secret itself.
     *deadline* bounds, in seconds from the call of `open`, everything up to the last header of the reply.
-    *allow_private* False: only public addresses may be connected to, judged before they are; see `resolve`.
+    *allow_private* False: only public addresses may be connected to, judged before they are; see `transport.request`.
     *uds* is the path of a Unix socket that is connected to instead of host and port. *fresh*: use no idle connection.
     *websocket*: the same may be asked in a frame on a WebSocket at the same place; transports of HTTP ignore it.
     """

@@ -1,1 +1,1 @@
-"""The HTTP edge: the only rooms, with `middleware.py` and `gateway.py`, that know ASGI."""
+"""The HTTP and WebSocket edge: reads ASGI messages into an `Inbound`, and sends a `Reply` as ASGI messages."""

@@ -20,11 +20,11 @@ STARLETTE_LIMIT = "starlette.max_body_size"
 
 
 MOST_DIGITS = 18
-"""Of a length: more than any limit has, and fewer than `int` refuses to read."""
+"""Digits of a `content-length`: more than any limit has, and fewer than `int` refuses to read."""
 
 
 SLOWEST = 16 * KIB
-"""Bytes a second that a body must average: 32 MiB may take 34 minutes, one byte now and then keeps us for a minute."""
+"""Bytes a second that a body must average: 32 MiB may take 34 minutes, a byte now and then a minute."""
 
 
 class ClientDisconnected(Exception):
@@ -32,7 +32,8 @@ class ClientDisconnected(Exception):
 
 
 def check_content_type(headers: Mapping[bytes, bytes]) -> None:
-    """JSON, in UTF-8, not encoded. A missing type is refused too: a browser sends that across sites unasked.
+    """Checks that the body is JSON in UTF-8, without a content encoding. A missing type is refused too: a browser sends
+    such a request to other sites without a preflight.
 
     :raises InvalidRequest: 415.
     """
@@ -53,13 +54,14 @@ def _unsupported(message: str) -> InvalidRequest:
 
 
 def limit_of(scope: Scope, own: int) -> int:
-    """Bytes that a body may have: the gateway's own limit, or the host's where that is lower."""
+    """Returns how many bytes a body may have: the gateway's own limit, or the host's where that is lower."""
     host = scope.get(STARLETTE_LIMIT)
     return min(own, host) if isinstance(host, int) else own
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int, seconds: float) -> bytes:
-    """The whole body, of which no pause may be longer than *seconds*, and which may be that late at the slowest pace.
+    """Returns the whole body. No piece may be later than *seconds* after the one before, and the whole may fall behind
+    `SLOWEST` by no more than that.
 
     :raises InvalidRequest: 413 at the first sign of more than *limit* bytes.
     :raises RequestTimeout: it comes too slowly.
@@ -100,7 +102,7 @@ async def _received(coming: Awaitable[Message]) -> Message:
 
 
 class Pace:
-    """How long the next piece of a body that began to be awaited at *now* may take, given what has come of it."""
+    """Bounds the wait for each piece of a body, by the last one and by the average. The first wait begins at *now*."""
 
     def __init__(self, seconds: float, now: float) -> None:
         self.seconds = seconds
@@ -108,13 +110,13 @@ class Pace:
         self.average: float | None = None
 
     def came(self, size: int, now: float) -> None:
-        """A piece of *size* bytes has come. An empty one is none."""
+        """Counts a piece of *size* bytes, come at *now*. An empty one does not count."""
         if size:
             self.average = (now + self.seconds if self.average is None else self.average) + size / SLOWEST
             self.last = now
 
     def left(self, now: float) -> float:
-        """Seconds, 0 where there are none."""
+        """Returns the seconds that the next piece may take, 0 where none are left."""
         until = self.last + self.seconds
         if self.average is not None and self.average < until:
             until = self.average
@@ -122,7 +124,7 @@ class Pace:
 
 
 async def opened(raw: bytes, limits: Limits) -> Envelope:
-    """The body *raw*, opened without holding the event loop for long.
+    """Returns the body *raw* as an envelope, without holding the event loop for long.
 
     :raises InvalidRequest: as `Envelope.opening`.
     """

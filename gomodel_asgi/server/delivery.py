@@ -22,8 +22,8 @@ TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at
 
 
 class Delivery(Struct, eq=False):
-    """One reply on its way. `sent` counts messages, so that silence can be seen without a clock in the pump: each
-    *interval* of seconds somebody looks whether there are more of them, and how long it has been *quiet*."""
+    """Sends one reply. `sent` counts messages, so that sending needs no clock: a timer compares the count every
+    *interval* seconds, and adds up in *quiet* how long it has not changed."""
 
     reply: Reply
     send: Send
@@ -39,7 +39,7 @@ class Delivery(Struct, eq=False):
     watch: Watch | None = None
 
     def run(self, watch: Watch) -> Awaitable[None]:
-        """Sends all of it; where the server cancels while the client is there, ends the reply in band first.
+        """Sends the whole reply; where the server cancels it while the client is there, ends it in band first.
 
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
@@ -97,7 +97,7 @@ class Delivery(Struct, eq=False):
         return self.done or (ended and self.sent > 0 and not self.sending)
 
     async def last_words(self) -> None:
-        """Ends a stream that has begun in band, within a second, since the server goes down."""
+        """Ends a stream that has begun in band, within `LAST_WORDS` seconds: the server is shutting down."""
         stream = self.reply.stream
         if stream is None or not self.started or stream.reader.inside:
             return

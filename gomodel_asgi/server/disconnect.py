@@ -112,8 +112,8 @@ class Watch(Protocol):
 
 
 def watch(receive: Receive | None, goes_on: GoesOn | None = None, among: set[Watch] | None = None) -> Watch:
-    """A watch for the running event loop, put *among* others; without *receive* nobody can leave. When the client has
-    left, *goes_on* returns whether the work does."""
+    """Returns a watch for the running event loop, put *among* others; without *receive* nobody can leave. When the
+    client has left, *goes_on* returns whether the work does."""
     on = TrioWatch if "trio" in sys.modules and on_trio() else AsyncioWatch
     made: Watch = on(receive, goes_on)
     if among is not None:
@@ -200,7 +200,7 @@ class AsyncioWatch:
         self.ticker = self.loop.call_later(seconds, self._tick, seconds, function)
 
     def overdue(self) -> None:
-        """The work lasts: listen for the client's leaving."""
+        """Listens for the client's leaving from now on, since the work lasts."""
         self.spawn(partial(_listen, self))
 
     def _tick(self, seconds: float, function: Callable[[], None]) -> None:

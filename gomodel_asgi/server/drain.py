@@ -115,7 +115,7 @@ class Absence:
         return self.left
 
     def sending(self, reply: Reply, send: Send) -> Send:
-        """*send* for *reply*, as long as there is somebody to send to."""
+        """Returns a *send* for *reply* that sends nothing once the client has left."""
         self.reply = reply
         if self.left:
             reply.left()
@@ -132,7 +132,7 @@ class Absence:
         return sent
 
     def over(self) -> None:
-        """The work has ended, or is handed on."""
+        """Gives back the place of a request whose work has ended."""
         if self.left:
             self.left = False
             self.allowed.give_back(self.tenant)

@@ -28,7 +28,7 @@ from ..seams.store import Store
 from ..settings import Limits, Timeouts
 from ..transport.slots import ConnectionLimit
 from ..upstream.stream import detached
-from ..wire.headers import ATTEMPTS, CACHE, HINT, Headers, cache_told, read, request_id
+from ..wire.headers import ATTEMPTS, CACHE, HINT, Headers, cache_header, read, request_id
 from ..wire.json_body import Envelope
 from ..wire.json_pieces import SMALL
 from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
@@ -71,11 +71,11 @@ class Handler(Struct, eq=False):
     request_id: str = ""
     raised: BaseException | None = None
     absence: Absence | None = None
-    """For a request to work in the background, which may do without its client."""
+    """Set for a background request, which may go on after its client has left."""
     delivery: Delivery | None = None
 
     async def serve(self, send: Send, reply: Reply | None = None) -> None:
-        """The whole request, from its body to its last byte; or the rest of it, where its *reply* was `prepared`.
+        """Serves the request, from its body to the reply's last byte; with a *reply* from `prepared`, only sends that.
 
         :raises Exception: what the host's own code raised.
         """
@@ -109,7 +109,7 @@ class Handler(Struct, eq=False):
                 self.raised = None  # its traceback holds us from here on
 
     async def prepared(self) -> Reply | None:
-        """The reply, up to the point where it can be sent; None where the client has gone."""
+        """Returns the reply, ready to be sent; None where the client has gone."""
         try:
             inbound = await self._opened()
         except (ClientDisconnected, GatewayError) as error:
@@ -213,7 +213,7 @@ class Handler(Struct, eq=False):
         return self.delivery.run(guard)
 
     async def _shut(self, send: Send) -> None:
-        """Ends the request in band, or answers 503, since the host goes down."""
+        """Ends a stream that has begun in band, or answers 503: the server is shutting down."""
         if self.delivery is not None:
             if self.delivery.started:
                 return await self.delivery.last_words()
@@ -226,7 +226,7 @@ class Handler(Struct, eq=False):
         self.request_id = self.request_id or request_id(None)
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
         if self.setup.cache is not None:
-            headers += cache_told(self.route.methods.get(self.scope["method"]), headers)
+            headers += cache_header(self.route.methods.get(self.scope["method"]), headers)
         if self.trace is not None and self.gateway.expose_timing and (timing := self.trace.timing()):
             headers.append((b"server-timing", timing))
         if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":
@@ -234,7 +234,7 @@ class Handler(Struct, eq=False):
         return headers
 
     def _end_trace(self, reason: Reason | None) -> None:
-        """The request is over; *reason* is why it was stopped, if it was."""
+        """Ends the trace; *reason* is why the request was stopped, None where it was not."""
         if self.trace is None:
             return
         if not self.trace.context.request_id:
@@ -250,7 +250,7 @@ class Handler(Struct, eq=False):
         self.trace.end(reply.status if self.delivery.started else None, None if self.delivery.has_all else why)
 
     def _over(self, guard: Watch) -> Reply | None:
-        """The work is over: the reply that is still to be closed."""
+        """Takes the request out of those in flight. Returns the reply, where it still has to be closed."""
         in_flight = self.gateway.in_flight
         in_flight.watches.discard(guard)
         if in_flight.empty is not None:
@@ -278,7 +278,7 @@ async def inbound_of(body: bytes | str | Mapping[str, Any], scope: Scope | None,
 
 
 def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:
-    """Returns why a client did not get all: a server whose `send` fails has lost it too."""
+    """Returns why a client did not get all; where `send` has failed, it is gone."""
     if reason is None or reason == "shutdown":
         return "gone" if isinstance(error, Exception) else "cancelled"
     return reason

@@ -23,7 +23,7 @@ from ..dialects.model_list import ListedModel
 from ..errors import GatewayError, InvalidRequest, PolicyFailed, UnknownModel
 from ..exchange.job import Job, Setup
 from ..exchange.reply import Reply
-from ..pipeline import Inbound, answer_of, decide, job_of
+from ..pipeline import Inbound, call_host, decide, job_of
 from ..providers.provider import Provider, is_pattern
 from ..routing.policy import names_of
 from ..routing.request import RoutingRequest
@@ -70,7 +70,7 @@ async def list_models(
 async def _known(job: Job, discovery: Discovery) -> Entries:
     registry = job.setup.registry
     exact = [name for one in registry.by_name.values() for name in one.models if not is_pattern(name)]
-    named: Iterable[str] = await answer_of(job, partial(names_of, job.setup.ask))
+    named: Iterable[str] = await call_host(job, partial(names_of, job.setup.ask))
     listed = await discovery.known(job)
     entries: Entries = {}
     for name in (*exact, *named):
@@ -92,7 +92,7 @@ async def _given(job: Job, given: ModelsOf) -> Entries:
 
     :raises PolicyFailed: it gave what is no list of models.
     """
-    offered = await answer_of(job, awaitable(given))
+    offered = await call_host(job, awaitable(given))
     entries: Entries = {}
     try:
         if isinstance(offered, str | Mapping):

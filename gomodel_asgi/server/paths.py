@@ -49,7 +49,7 @@ class Route:
 
 
 def _methods() -> dict[str, dict[str, Operation]]:
-    """The operations of each path of the table, by method. What a WebSocket carries has no method."""
+    """Returns the operations of each path of the table, by method. What a WebSocket carries has no method."""
     found: dict[str, dict[str, Operation]] = {}
     for row in TABLE:
         if row.method != "WEBSOCKET":
@@ -65,7 +65,7 @@ ROOTS = tuple({"/" + path.split("/")[1] for path in METHODS})
 
 
 def route_path(scope: Scope) -> str:
-    """The path below the point where the app is mounted.
+    """Returns the path below the point where the app is mounted.
 
     Servers and frameworks differ in whether `path` includes `root_path` (ASGI: it does): it is taken off where the
     path begins with it, else what a mount has added to it (the part after `app_root_path`).
@@ -81,7 +81,7 @@ def route_path(scope: Scope) -> str:
 
 
 def base_of(scope: Scope, prefix: str) -> str:
-    """What stands before `/responses` in the paths that clients ask for: where the app is mounted, and *prefix*."""
+    """Returns what clients put before `/responses`: where the app is mounted, and *prefix*."""
     root: str = scope.get("root_path", "")
     return root.rstrip("/") + prefix
 
@@ -91,7 +91,7 @@ def _below(path: str, root: str) -> bool:
 
 
 def match(scope: Scope, prefix: str) -> Route | None:
-    """The route that the request's path is, None where it is not one of ours.
+    """Returns the route of the request's path, None where it is not one of ours.
 
     Only the exact spelling counts: where the server gives the raw path, it must end with the same bytes, so that an
     encoded or unnormalised path is never ours here and the host's elsewhere.
@@ -122,7 +122,7 @@ def route_of(scope: Scope) -> Route:
 
 
 def _named(parts: list[str]) -> Route | None:
-    """The route of a path that names a response, or a conversation and perhaps an item: every second part is an id."""
+    """Returns the route of a path with ids, which are every second part of it: `/responses/{id}/cancel`."""
     ids = parts[2::2]
     if not ids or not all(ids):
         return None
@@ -147,7 +147,7 @@ def _models(raw: bytes | None, at: str, path: str) -> Route | None:
 
 
 def check_id(id: str | None) -> None:
-    """An id goes into the upstream's path, so it may hold nothing that could alter one.
+    """Refuses an id that could alter the upstream's path, of which it becomes a part.
 
     :raises InvalidRequest: 404, as for any id that does not exist.
     """
@@ -158,11 +158,11 @@ def check_id(id: str | None) -> None:
 # The provider hint, gathered from where a client may put it; it never goes further than this.
 
 
-LONGEST = 256  # a provider's name has 64 characters at the most; what is longer is no hint but an attempt
+LONGEST = 256  # characters of a hint; a provider's name has at most 64
 
 
 def split_query(raw: bytes) -> tuple[str, list[str]]:
-    """The raw query without its `provider` members, and those members' values.
+    """Returns the raw query without its `provider` members, and the values of those.
 
     :raises InvalidRequest: the query holds bytes that no URL may hold.
     """
@@ -181,7 +181,7 @@ def split_query(raw: bytes) -> tuple[str, list[str]]:
 
 
 def agreed(body: str | None, headers: Iterable[tuple[bytes, bytes]], query: list[str]) -> str | None:
-    """The one hint that all explicit sources give, None where there is none.
+    """Returns the hint that all sources agree on, None where none gives one.
 
     :raises ProviderConflict: two of them disagree.
     :raises InvalidRequest: a hint holds what no name can hold.

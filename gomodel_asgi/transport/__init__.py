@@ -1,4 +1,4 @@
-"""The only rooms that touch the network.
+"""The only room that connects to upstreams and MCP servers.
 
     request             what a request needs before anything is sent: where it may go, which address answers, its head
     slots               how many connections may be open at once

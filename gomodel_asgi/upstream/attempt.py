@@ -37,8 +37,8 @@ from ..wire.event_writer import Emitter
 from . import unary
 from .bodies import decoded, examine
 from .call import call_of, outgoing_of
-from .stream import Rounds, fed
-from .upstream_request import native, retold, translated
+from .stream import JoinedReplies, fed
+from .upstream_request import native, rewritten, translated
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
 
@@ -78,7 +78,7 @@ class Attempt(Struct):
         if candidate.dialect is None:
             request = native(candidate, job, self.deadline - clock())
             if candidate.provider.unread or job.files is not None or job.shown is not nothing_shown:
-                request = await retold(request, candidate, job)
+                request = await rewritten(request, candidate, job)
         else:
             self.call = await call_of(candidate, job)
             outgoing = await outgoing_of(candidate, job, self.call)
@@ -123,7 +123,7 @@ class Attempt(Struct):
             raise
         return upstream, kind == unary.EVENT_STREAM
 
-    async def _next_round(self, outgoing: Outgoing, streams: bool) -> UpstreamReply:
+    async def _next_reply(self, outgoing: Outgoing, streams: bool) -> UpstreamReply:
         """Returns the reply to a request that goes on with an answer, within a deadline of its own.
 
         :raises GatewayError: there is none, or it is in another form than the first, which was a stream or not.
@@ -195,7 +195,7 @@ class Attempt(Struct):
             events = await beside(len(body), partial(reader.whole, body))
             while (outgoing := reader.again) is not None:
                 body = await self._next_body(outgoing)
-                reader.begin_round()
+                reader.begin_next_reply()
                 events += await beside(len(body), partial(reader.whole, body))
             if reader.failure is not None:
                 raise reader.failure
@@ -203,7 +203,7 @@ class Attempt(Struct):
         return Answer(upstream.status, upstream.headers, body=body, response_id=id)
 
     async def _next_body(self, outgoing: Outgoing) -> bytes:
-        upstream = await self._next_round(outgoing, streams=False)
+        upstream = await self._next_reply(outgoing, streams=False)
         try:
             body = await self._body(upstream)
         finally:
@@ -214,11 +214,11 @@ class Attempt(Struct):
     # Streams...
 
     async def _events(self, upstream: UpstreamReply) -> Answer:
-        """The beginning of a stream, which the answer then holds, or all of one where a whole reply was asked for."""
+        """Returns the answer of a stream: its beginning is held, or all of it is read where no stream was requested."""
         try:
             reader = self._native() if self.candidate.dialect is None else self._translated()
             if isinstance(reader, TranslatedReader) and reader.continuing is not None:
-                upstream = Rounds(upstream, reader, partial(self._next_round, streams=True))
+                upstream = JoinedReplies(upstream, reader, partial(self._next_reply, streams=True))
             answer = await self._begun(upstream, reader)
         except BaseException:
             await upstream.aclose()
@@ -240,7 +240,7 @@ class Attempt(Struct):
         while True:
             held += await self._more(upstream, reader, reader.begun)
             if self.permit.circuits:
-                self._tell(reader)
+                self._report_begun(reader)
             if reader.failure is not None and not reader.meaningful and (not self.last or not reader.begun):
                 raise reader.failure
             if held and (reader.meaningful or (reader.begun and (self.last or self._gate_is_open()))):
@@ -262,9 +262,9 @@ class Attempt(Struct):
         return self._ended(reader)
 
     def _ended(self, reader: Reader) -> bytes:
-        """The upstream has closed a stream of which nothing was sent: only a whole response may be passed on.
+        """Returns the last events of a stream that the upstream has closed, of which nothing was sent.
 
-        :raises UpstreamProtocolError: there is none.
+        :raises UpstreamProtocolError: it ended without a response.
         :raises GatewayError: the upstream has failed.
         """
         events = reader.close()
@@ -273,7 +273,7 @@ class Attempt(Struct):
         return events
 
     async def _aggregated(self, upstream: UpstreamReply, reader: Reader) -> Answer:
-        """A stream where one reply was asked for: read to its end and answered with its response.
+        """Returns the response of a stream as the answer: the client has requested no stream.
 
         :raises UpstreamProtocolError: it is larger than the limit.
         :raises GatewayError: the upstream has failed.
@@ -282,7 +282,7 @@ class Attempt(Struct):
         while reader.terminal is None and (data := await upstream.read(self._left())):
             await fed(reader, data)
             if self.permit.circuits:
-                self._tell(reader)
+                self._report_begun(reader)
             size += len(data)
             if size > limit:
                 raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
@@ -291,8 +291,8 @@ class Attempt(Struct):
             raise reader.failure
         return Answer(upstream.status, upstream.headers, body=unary.final(reader))
 
-    def _tell(self, reader: Reader) -> None:
-        """Decides a probe of the breaker by its first event: a stream may go on for as long as it likes."""
+    def _report_begun(self, reader: Reader) -> None:
+        """Reports the first event to the breaker, which need not wait for a stream's end to decide a probe."""
         if reader.begun and reader.failure is None:
             self.permit.began()
 

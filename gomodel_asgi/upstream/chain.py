@@ -30,7 +30,7 @@ from ..wire.headers import FALLBACK, UNSUPPORTED, fallback, for_client, named, u
 from .attempt import Answer, Attempt
 from .stream import Stream, TracedStream, detached
 from .unary import BUSY
-from .upstream_request import kept, resolve
+from .upstream_request import resolve, resolved_before
 
 
 class Exchange(Struct):
@@ -41,11 +41,11 @@ class Exchange(Struct):
     attempts: int = 0
     deadline: float = 0.0
     place: Held = ()
-    """The tenant's, until there is an answer that holds it, or none."""
+    """The tenant's concurrency slot, until the reply holds it."""
     cause: Cause = FIRST
     """Why the next attempt is made."""
     fallback: str | None = None
-    """The code of the failure by which the chain went on to it, None where it is the Target's own."""
+    """The code of the failure that led to the present fallback, None while the policy's own Target is tried."""
 
     async def run(self) -> Reply:
         """Returns the reply of the Target, or of one of its fallbacks.
@@ -57,7 +57,7 @@ class Exchange(Struct):
         try:
             others = self._fallbacks() if target.fallbacks else []
             setup.budget.earn(job.request.tenant)
-            candidate = kept(target, job) or await resolve(target, job)
+            candidate = resolved_before(target, job) or await resolve(target, job)
             limited = setup.limits.tenant_concurrency is not None and not job.background
             if limited and ROWS[job.request.operation].works:
                 self.place = await setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
@@ -110,7 +110,7 @@ class Exchange(Struct):
     # One attempt...
 
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
-        """One attempt, with breaker and concurrency limit around it.
+        """Makes one attempt, with breaker and concurrency limit around it.
 
         :raises Overloaded: the circuit breaker is open.
         """
@@ -139,7 +139,7 @@ class Exchange(Struct):
         return self._reply(attempt, answer, permit, held)
 
     async def _place(self, candidate: ResolvedTarget) -> Held:
-        """A place at the provider. Background work waits for it as long as it may take at all."""
+        """Returns a concurrency slot of the provider. Background work waits for it until its own deadline."""
         job, concurrency = self.job, self.job.setup.concurrency
         if not job.background:
             return await concurrency.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
@@ -150,7 +150,7 @@ class Exchange(Struct):
         return held
 
     async def _traced(self, attempt: Attempt) -> Answer:
-        """One attempt, which the trace records."""
+        """Makes one attempt, and records it in the trace."""
         trace, candidate, provider = self.job.trace, attempt.candidate, attempt.candidate.provider
         assert trace is not None
         kind = provider.type or provider.name
@@ -190,8 +190,7 @@ class Exchange(Struct):
         return isinstance(error, UpstreamError | Overloaded)
 
     def _may_cross(self) -> bool:
-        """Returns whether another upstream could make anything of the request: not of state that lives at one of
-        them."""
+        """Returns whether another upstream could serve the request: none can where it names state that lives at one."""
         return ROWS[self.job.request.operation].falls_back and not self.job.bound
 
     def _passed(self, error: GatewayError) -> GatewayError:
@@ -272,8 +271,7 @@ def lacks_operation(error: UpstreamRejected) -> bool:
 
 
 def _stream_ended(setup: Setup, permit: Permit, held: Held, stream: Stream, error: GatewayError | None) -> None:
-    """Gives back what a stream has taken. It is over: with *error*, or properly, or (neither) because nobody reads
-    on."""
+    """Releases what a stream has held. It ended with *error*, or properly, or because nobody reads on."""
     error = error or stream.reader.failure
     gone = error is None and stream.reader.terminal is None
     permit.leave(counts_as_failure(error) if error is not None else None if gone else False)

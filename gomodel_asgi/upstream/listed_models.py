@@ -1,5 +1,5 @@
-"""Asks one provider what costs nothing, under the house's key and over the gateway's own transport: for its list of
-models, and whether a path is one of its API's."""
+"""Requests to one provider that cost nothing, with its own key and over the gateway's transport: for its list of
+models, and to learn whether a path is one of its API's."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ MOST_MODELS = 5_000
 
 
 class ModelsAnswer(Struct, frozen=True):
-    """What a provider answered: *models*, or None where it gave no list, *status* being 200 too where it said something
-    else. *said* is the beginning of that, for the operator: of what type, and in which words."""
+    """What a provider answered: *models*, or None where it gave no list, whatever the *status*. *said* is the
+    content type and the beginning of such an answer, for the operator."""
 
     status: int
     models: tuple[ListedModel, ...] | None = None
@@ -81,7 +81,7 @@ async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -
 
 async def refusal_of(provider: Provider, credential: Credential, setup: Setup, path: str) -> ModelsAnswer:
     """Returns what *provider* answers to an empty object that is posted to *path*, within `DEADLINE` seconds: nothing
-    is generated of that, and an API that is there says what it misses.
+    is generated of that, and an API that is there reports what is missing.
 
     :raises GatewayError: it does not answer.
     """

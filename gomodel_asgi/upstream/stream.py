@@ -41,7 +41,7 @@ LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal 
 
 
 async def fed(reader: Reader, data: bytes) -> bytes:
-    """Returns what *reader* gives for *data*; where a large event may become whole, it is read beside the loop.
+    """Returns what *reader* gives for *data*; an event that may be large is read in a worker thread.
 
     :raises UpstreamProtocolError: as `Reader.feed`.
     """
@@ -166,7 +166,7 @@ class Stream:
         return events
 
     async def _parted(self, events: bytes) -> bytes:
-        """Of *events*, in which the response ends, those before its end; what ends it waits for `before_end`."""
+        """Returns those of *events* before the one that ends the response, which is held until `before_end` has run."""
         end = -1
         for mark in ENDS:
             end = max(end, events.rfind(mark))
@@ -200,9 +200,9 @@ class Stream:
 # Replies of an upstream that wants several requests for one answer, read as one.
 
 
-class Rounds:
-    """An `UpstreamReply` whose body goes on with that of the next request as often as *reader*, which is fed with it,
-    finds that the upstream wants one. *ask* makes the request."""
+class JoinedReplies:
+    """An `UpstreamReply` whose body is followed by that of the next request, as often as *reader*, which reads it,
+    finds that the upstream wants one. *ask* makes that request."""
 
     def __init__(
         self, first: UpstreamReply, reader: TranslatedReader, ask: Callable[[Outgoing], Awaitable[UpstreamReply]]
@@ -223,11 +223,11 @@ class Rounds:
             await self._upstream.aclose()
             self._upstream = await self._ask(outgoing)
             self.resumable = self._upstream.resumable
-            self._reader.begin_round()
+            self._reader.begin_next_reply()
         return await self._upstream.read(timeout)
 
     async def aclose(self) -> None:
-        """Releases the connection of the round that is open."""
+        """Releases the connection of the reply that is being read."""
         await self._upstream.aclose()
 
 

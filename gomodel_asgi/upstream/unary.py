@@ -57,8 +57,8 @@ _outline = msgspec.json.Decoder(Outline).decode
 
 
 async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[bytes, str | None]:
-    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider is normalized, as
-    the stream that was requested; and the id of the response where it has been seen.
+    """Returns a native upstream's *body* for the client, and the response's id where it has been seen. A response is
+    stamped; that of a provider that is normalized is written anew; a stream is made of it where one was requested.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
@@ -161,7 +161,7 @@ def check_status(status: int) -> None:
     """Refuses a status that is neither an answer nor an error with a body worth reading.
 
     :raises UpstreamRedirect: it is a redirect.
-    :raises UpstreamProtocolError: it is anything else that is none.
+    :raises UpstreamProtocolError: it is below 400, and none of `ANSWERS`.
     """
     if 300 <= status < 400 and status != 304:
         raise UpstreamRedirect("The upstream answered with a redirect, which is not followed; correct the base URL.")

@@ -42,7 +42,7 @@ ACCEPT_STREAM = (b"accept", b"text/event-stream")
 AGENT = (b"user-agent", USER_AGENT)
 
 STATELESS = {"previous_response_id": None, "conversation": None, "background": None}
-"""What an upstream that keeps nothing is never sent: members that are taken out of a body."""
+"""Members that are taken out of the body for an upstream that keeps nothing."""
 
 MOST_FORMS = 16
 """Forms of one resolved target that are kept: a dialect of the host's may name another path each time."""
@@ -58,8 +58,8 @@ MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""
 
 
-def kept(target: Target, job: Job) -> ResolvedTarget | None:
-    """Returns *target* made concrete, where one that says the same has been before."""
+def resolved_before(target: Target, job: Job) -> ResolvedTarget | None:
+    """Returns *target* resolved, where one with the same provider and model has been before; else None."""
     if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
         return None
     if target.timeouts is not None or target.retries is not None:
@@ -157,7 +157,7 @@ def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline
 
 
 def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequest:
-    """The client's own request, for an upstream that speaks the Responses API."""
+    """Returns the client's own request to an upstream that speaks the Responses API."""
     request, envelope = job.request, job.request.envelope
     if job.continuation is not None:
         with refusing_depth():
@@ -184,11 +184,11 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
         )
         if not own:
             candidate.forms[kind] = form
-    # A copy: a transport of the host's may add headers to the request that it gets.
+    # A copy: a transport of the host's may add headers to it.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
 
 
-async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
+async def rewritten(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
     """Returns *request* for a native upstream that lacks something: items of hosted tools that it does not run are left
     out, since such servers refuse them; items of the host's tools become calls of their functions; and for an upstream
     that keeps nothing, files are sent as bytes in place of their ids."""
@@ -295,6 +295,3 @@ def _joined(query: str, candidate: ResolvedTarget) -> str:
     names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
     kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
     return "&".join([*kept, fixed])
-
-
-# From a Target to a resolved one: its provider, credential, model, dialect and deadlines.

@@ -3,7 +3,7 @@
 Strategy: a translator says what happened ("here is text", "this call has arguments"); the emitter alone knows the
 grammar, that is which event announces what, in which order, with which ids and numbers. Items are handles: several
 may be open at once (parallel tool calls arrive interleaved), each knows its place in the output and closes once. The
-bytes pile up until `take()`; a unary reply is the same walk with nobody taking, and `response` at the end of it.
+bytes pile up until `take()`; for a unary reply nobody takes them, and `response` is the result.
 
 It knows no upstream, no socket and no clock: ids derive from the response id, so that the same content gives the same
 object whether it was streamed or not.
@@ -303,7 +303,7 @@ class Emitter:
         return item
 
     def _ready(self) -> None:
-        """Something comes that a client would miss: what stands before it is written."""
+        """Begins the response and writes the leading items, before the first item of the upstream's."""
         if "in_progress" not in self.announced:
             self.begin()
         self.meaningful = True

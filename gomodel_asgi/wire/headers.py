@@ -57,15 +57,15 @@ VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
 
 
-# By which no cache keeps an answer, and nothing on the way holds a stream back to compress it (RFC 9111, 5.2.2).
+# Keep caches from storing an answer, and proxies from holding a stream back to compress it (RFC 9111, 5.2.2).
 CACHE_CONTROL = (b"cache-control", b"private, no-store")
-VARY = (b"vary", b"authorization, cookie")  # and one that keeps it all the same gives it to nobody else
+VARY = (b"vary", b"authorization, cookie")  # a cache that stores it all the same gives it to nobody else
 CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
 
 
-def cache_told(operation: str | None, headers: Headers) -> Headers:
-    """The header that an answer with *headers* lacks, where there is a cache: what it was to a request for a new
-    response. One that did not get as far as the cache has passed it by."""
+def cache_header(operation: str | None, headers: Headers) -> Headers:
+    """Returns `x-gomodel-cache: bypass` where a reply to a create, which has *headers*, says nothing of the cache: its
+    request did not get that far."""
     if operation != "create" or header(headers, CACHE) is not None:
         return []
     return [(CACHE, b"bypass")]
@@ -77,7 +77,7 @@ def is_safe(value: bytes, limit: int = 1024) -> bool:
 
 
 def read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """The request's headers by lower-case name, the first of each.
+    """Returns the request's headers by lower-case name, the first of each.
 
     :raises InvalidRequest: a header that must be single is repeated (RFC 9110, 5.3): two readers could disagree.
     """
@@ -95,15 +95,15 @@ def read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def request_id(given: bytes | None) -> str:
-    """The caller's request id if it is well-formed, else a new one."""
+    """Returns the caller's request id if it is well-formed, else a new one."""
     if given is not None and REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
     return f"req_{random.getrandbits(128):032x}"  # has to be unique, not secret; `random` reseeds itself after a fork
 
 
 def unsupported(paths: Iterable[str]) -> bytes:
-    """The value of `x-gomodel-unsupported`: the members at *paths* without the indexes of lists, each once, as many as
-    the bounds allow. What is no printable ASCII, or would end a name, is replaced."""
+    """Returns the value of `x-gomodel-unsupported`: the members at *paths* without the indexes of lists, each once, as
+    many as the bounds allow. What is no printable ASCII, or would end a name, is replaced."""
     names = dict.fromkeys(UNPRINTABLE.sub("?", INDEX.sub("", path))[:MOST_OF_NAME] for path in paths)
     value = ", ".join(list(names)[:MOST_NAMES])
     if len(value) > MOST_OF_NAMES:
@@ -112,13 +112,13 @@ def unsupported(paths: Iterable[str]) -> bytes:
 
 
 def fallback(reason: str) -> bytes:
-    """The value of `x-gomodel-fallback`: the code of the failure, which an upstream may have chosen, in printable
-    ASCII."""
+    """Returns the value of `x-gomodel-fallback`: the code of the failure, which an upstream may have chosen, in
+    printable ASCII."""
     return UNPRINTABLE.sub("?", reason[:MOST_OF_NAME]).encode("ascii")
 
 
 def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
-    """The client's key bound to tenant and credential, so that equal keys of two tenants never meet upstream. None, ""
+    """Returns the client's key bound to tenant and credential: equal keys of two tenants never meet upstream. None, ""
     and "None" are three tenants.
 
     The same on every worker and for every attempt of one Target, since nothing random goes in.
@@ -130,8 +130,8 @@ def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
 def for_client(
     upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[bytes], bytes], *, limits: bool = True
 ) -> Headers:
-    """Those of an upstream's headers that the client may see, *redacted*, its request id under a name of its own;
-    without *limits* not what they say of the rate limits of the operator's account."""
+    """Returns those of an upstream's headers that the client may see, *redacted*, its request id under a name of its
+    own; without *limits* not those on the rate limits of the operator's account."""
     passed: Headers = []
     for name, value in upstream:
         shown = TO_CLIENT.get(name)
@@ -145,7 +145,7 @@ def for_client(
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
-    """The first header of this (lower-case) name."""
+    """Returns the first header of this (lower-case) name."""
     return next((value for key, value in headers if key == name), None)
 
 

@@ -51,7 +51,7 @@ MOST_WINDOWS = 16
 
 
 def read_object(data: bytes, *, depth: int, values: int, most: int) -> Generator[None, None, Found]:
-    """The top-level members of a JSON object, their values as bytes, read a window at each step.
+    """Returns the top-level members of a JSON object, their values as bytes, read a window at each step.
 
     It may have *most* members and *values* commas and opening brackets; a scan, where one was needed, says
     whether it is deeper than *depth* levels, and how many commas stand in at most two.
@@ -83,7 +83,7 @@ def read_object(data: bytes, *, depth: int, values: int, most: int) -> Generator
 
 
 def read_at_once(data: bytes) -> Members:
-    """The members of a JSON object whose encoding has been looked at.
+    """Returns the members of a JSON object whose encoding has been checked.
 
     :raises Unreadable: it is not one, or nested too deeply to read.
     """
@@ -94,7 +94,7 @@ def read_at_once(data: bytes) -> Members:
 
 
 def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = None) -> Unreadable:
-    """What the parser's *error* says of a text of *end* bytes. *place* maps a place in what it read."""
+    """Returns the parser's *error* in a text of *end* bytes as our own. *place* maps a place in what it read."""
     if isinstance(error, Unreadable):
         return error
     if isinstance(error, RecursionError):

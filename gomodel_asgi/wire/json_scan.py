@@ -65,7 +65,7 @@ RAMP = sum(place << (LANE * place) for place in range(SLICE))
 
 
 def window_of(size: int) -> int:
-    """The bytes of a window into a text of *size* bytes."""
+    """Returns how many bytes a window into a text of *size* bytes has."""
     return min(WINDOW, max(SLICE, size // SHARE))
 
 
@@ -88,7 +88,7 @@ class Scan:
         self.escaped = False
 
     def feed(self, window: bytes) -> None:
-        """The next bytes of the text."""
+        """Takes the next bytes of the text."""
         if self.escaped and window:
             window, self.escaped = window[1:], False
         if b"\\" in window:
@@ -97,7 +97,7 @@ class Scan:
         self.count(window)
 
     def count(self, plain: bytes) -> None:
-        """The next bytes of the text, in which neither quotes nor backslashes are escaped."""
+        """Counts in the next bytes of the text, in which neither quotes nor backslashes are escaped."""
         # Two quotes side by side change nothing for what stands around them, and are most of what is dense.
         found = plain.translate(None, OTHER).replace(b'""', b"")
         for start in range(0, len(found), SLICE):
@@ -140,7 +140,7 @@ class Scan:
 
 
 def unescaped(window: bytes) -> bytes:
-    """*window* with each quote and backslash that is escaped taken for something else, in as many bytes."""
+    """Returns *window* with `__` in place of each escaped quote and backslash."""
     if b"\\" not in window:
         return window
     if window.count(b"\\") < len(window) // FEW:
@@ -171,7 +171,7 @@ def highest(count: int) -> int:
 
 
 class Encoding:
-    """Tells whether a text is UTF-8, window by window, without making a text of more than one."""
+    """Checks that a text is UTF-8, window by window, without decoding more than one at a time."""
 
     def __init__(self) -> None:
         self.decoder = codecs.getincrementaldecoder("utf-8")()
@@ -179,7 +179,7 @@ class Encoding:
         self.cut = b""  # the beginning of a character, at the last window's end
 
     def feed(self, window: bytes, final: bool = False) -> None:
-        """The next bytes; *final*: the last ones.
+        """Takes the next bytes; *final*: the last ones.
 
         :raises Unreadable: they are not UTF-8.
         """
@@ -216,7 +216,7 @@ def check_utf8(data: bytes) -> None:
 
 
 def counted(data: bytes, *, depth: int, values: int) -> Generator[None, None, int]:
-    """How many values JSON has of which a tree may be built, counted a window at each step.
+    """Returns how many values JSON has of which a tree may be built, counted a window at each step.
 
     :raises Unreadable: it is deeper than *depth* levels, or has more than *values* commas and opening brackets.
     """
@@ -229,7 +229,7 @@ def counted(data: bytes, *, depth: int, values: int) -> Generator[None, None, in
 
 
 def check(data: bytes, *, depth: int, values: int) -> None:
-    """The same in one step, which costs next to nothing where *data* is short, or has few brackets.
+    """Checks what `counted` checks in one step, which costs next to nothing where *data* is short or has few brackets.
 
     :raises Unreadable: as `counted`.
     """
@@ -261,7 +261,7 @@ def windows(data: bytes | memoryview) -> Iterator[bytes]:
 
 
 def run(steps: Generator[None, None, T]) -> T:
-    """What *steps* return, without a pause between them."""
+    """Returns what *steps* return, without a pause between them."""
     while True:
         try:
             next(steps)
@@ -281,7 +281,7 @@ DEPTH, VALUES = 128, 1_000_000
 
 
 def parser(kind: Any = Any) -> Callable[[bytes | str | msgspec.Raw], Any]:
-    """What makes values of *kind* of JSON that has been counted.
+    """Returns a parser of counted JSON into values of *kind*.
 
     Numbers are read by Python, in less than a microsecond whichever they are: msgspec takes 6 µs for one that is hard
     to round (`9e-320`), with which a body of 7 MB holds the event loop for as many seconds.
@@ -290,9 +290,9 @@ def parser(kind: Any = Any) -> Callable[[bytes | str | msgspec.Raw], Any]:
 
 
 def number(text: str) -> float:
-    """A number with a fraction or an exponent.
+    """Returns the value of a number with a fraction or an exponent.
 
-    :raises ValueError: no float is that large, which no JSON could tell either.
+    :raises ValueError: no float is that large, and no JSON could be written with it.
     """
     found = float(text)
     if isinf(found):
@@ -317,7 +317,7 @@ def tree(data: bytes | str) -> Any:
 
 
 def short(raw: bytes | msgspec.Raw) -> Any:
-    """A member's value, parsed; None where it is absent (no bytes), longer than `SHORT`, or no JSON."""
+    """Returns a member's value, parsed; None where it is absent (no bytes), longer than `SHORT`, or no JSON."""
     if not 0 < len(raw) <= SHORT:
         return None
     try:

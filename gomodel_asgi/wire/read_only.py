@@ -76,7 +76,7 @@ def read_only(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The opposite: *value*, its dicts and lists copies that can be changed, to any depth."""
+    """Returns *value* with its dicts and lists copied, to any depth, so that they can be changed."""
     if isinstance(value, dict):
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list):

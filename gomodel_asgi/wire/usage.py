@@ -153,7 +153,7 @@ BLOCK = SHORTEST // 2
 
 
 def estimated(body: bytes) -> Generator[None, None, int]:
-    """About how many tokens the JSON *body* is, a window at each step."""
+    """Returns about how many tokens the JSON *body* has, counted a window at each step."""
     text, words, media, at = len(body), 0, 0, 0
     for end in range(WINDOW, len(body) + WINDOW, WINDOW):
         words += body.count(b" ", end - WINDOW, end)

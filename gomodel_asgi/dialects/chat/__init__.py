@@ -39,7 +39,7 @@ class ChatDialect:
     request = staticmethod(chat_request)
 
     def translator(self, call: Call, emitter: Emitter) -> ChatTranslator:
-        """A reader of `chat.completion.chunk` events or of one `chat.completion` body."""
+        """Returns a reader of `chat.completion.chunk` events or of one `chat.completion` body."""
         return ChatTranslator(call, emitter)
 
     def error(self, status: int, body: bytes) -> GatewayError | None:

@@ -107,7 +107,7 @@ class Calls:
         return call_id
 
     def nameless(self) -> int:
-        """How many calls never got a name, and so no item."""
+        """Returns how many calls never got a name, and so no item."""
         return sum(slot.item is None for slot in self.slots.values())
 
 

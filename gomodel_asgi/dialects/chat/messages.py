@@ -76,12 +76,12 @@ class _Writer:
 
     @cached_property
     def ids(self) -> CallIds:
-        """The ids of the calls, made when there is one."""
+        """The ids of the calls, as the server takes them; made with the first call."""
         legal = partial(_legal_id, self.flavor)  # and no method of ours, whose owner we would be part of
         return CallIds(legal, lambda id, number: legal(f"{id}_{number}"))
 
     def end(self) -> list[Json]:
-        """All messages. Templates that take one system message want a user's too.
+        """Returns all messages. Templates that take one system message require a user's too.
 
         :raises InvalidRequest: the input holds nothing to answer.
         """
@@ -97,7 +97,7 @@ class _Writer:
     # What users and developers say...
 
     def system(self, turns: Sequence[Turn]) -> None:
-        """The one system message, of the texts of all *turns*."""
+        """Adds one system message, of the texts of all *turns*."""
         content = [self.content(turn.parts) for turn in turns]
         texts = [text for text in content if isinstance(text, str)]
         if len(texts) == len(content):
@@ -120,7 +120,7 @@ class _Writer:
         self.messages.append({"role": role, "content": content})
 
     def content(self, parts: Iterable[Part]) -> str | list[Json]:
-        """A string where that says it all, else a list of parts."""
+        """Returns the parts as a string where that loses nothing, else as a list."""
         rendered: list[Json] = []
         for part in parts:
             if isinstance(part, CONTENT) and (written := self.part(part)) is not None:
@@ -146,7 +146,7 @@ class _Writer:
         return self.image(part) if isinstance(part, Image) else self.file(part)
 
     def lack(self, part: Content) -> tuple[str, str] | None:
-        """Where and what the server cannot take of *part*, None where it takes it."""
+        """Returns the path of what the server cannot take of *part*, and its name; None where it takes it."""
         kind = type(part).__name__.lower()
         if isinstance(part, Text):
             return None
@@ -161,7 +161,7 @@ class _Writer:
         return None
 
     def marked(self, rendered: Json, part: Content) -> Json:
-        """*rendered* with the part's cache breakpoint, where the server has such a thing."""
+        """Returns *rendered* with the part's cache breakpoint, where the server has them."""
         if part.breakpoint is None or self.flavor.breakpoint is None:
             return rendered
         value = {"type": "ephemeral"} if self.flavor.breakpoint == "cache_control" else part.breakpoint
@@ -279,7 +279,7 @@ class _Writer:
         return {"role": "tool", "tool_call_id": call_id, "content": content or ""}
 
     def takeable(self, parts: Iterable[Content]) -> list[Content]:
-        """*parts* of a tool's output, with text for those that the server cannot take."""
+        """Returns *parts* of a tool's output, with text for those that the server cannot take."""
         lacks = [(part, self.lack(part)) for part in parts]
         found = [part if lack is None else placeholder(part, *lack, self.unsupported) for part, lack in lacks]
         return [part for part in found if part is not None]
@@ -298,7 +298,7 @@ def _tagged(thought: str, content: str | list[Json] | None, tags: tuple[str, str
 
 
 def _legal_id(flavor: Flavor, id: str) -> str:
-    """*id* where the server takes it, else one that stands for it."""
+    """Returns *id* where the server takes it, else a digest of it."""
     if flavor.short_ids:
         return id if SHORT_ID.fullmatch(id) else digest(id, 9)
     longest = flavor.longest_id

@@ -28,11 +28,11 @@ class Memory:
         self.extra: Json = {}
 
     def text(self, member: str, piece: str) -> None:
-        """More of the reasoning, under the name that the server gave it."""
+        """Adds to the reasoning, under the name that the server gave it."""
         self.texts.setdefault(member, []).append(piece)
 
     def detail(self, piece: Json) -> None:
-        """One of `reasoning_details`; the pieces of a streamed one become one again."""
+        """Adds one of `reasoning_details`; the pieces of a streamed one are joined again."""
         last = self.details[-1] if self.details else None
         if last is not None and _continues(last, piece):
             _append(last, piece)
@@ -40,11 +40,11 @@ class Memory:
             self.details.append(_begun(piece))
 
     def signature(self, call_id: str, value: Json) -> None:
-        """The `extra_content` of a call, of the message itself with the id ""."""
+        """Adds the `extra_content` of a call, of the message itself with the id ""."""
         self.extra[call_id] = value
 
     def add(self, payload: Json) -> None:
-        """A payload that came back through a client: whatever in it is not of the right shape is left out."""
+        """Adds a payload that came back through a client; members of the wrong shape are left out."""
         for member in TEXTS:
             if isinstance(payload.get(member), str):
                 self.text(member, payload[member])
@@ -55,7 +55,7 @@ class Memory:
         }
 
     def take(self) -> Json:
-        """The payload of what has come since the last call, empty if nothing has."""
+        """Returns the payload of what has come since the last call, empty if nothing has."""
         if not (self.texts or self.details or self.extra):
             return {}
         payload: Json = {member: "".join(pieces) for member, pieces in self.texts.items()}

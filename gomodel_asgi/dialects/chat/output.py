@@ -83,7 +83,7 @@ class TaggedText:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """How many of the last characters of *text* may be the beginning of *tag*."""
+    """Returns how many of the last characters of *text* may be the beginning of *tag*."""
     return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
 
 
@@ -91,7 +91,7 @@ IMAGE_PHASES = tuple(f"response.image_generation_call.{phase}" for phase in ("in
 
 
 class Output:
-    """Where the pieces of a reply go."""
+    """Writes the pieces of one reply as items of the response."""
 
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.call = call
@@ -124,11 +124,11 @@ class Output:
         part.text(delta, logprobs)
 
     def plain_text(self, delta: str) -> None:
-        """More of the answer, from behind or without the tags."""
+        """Adds text of the answer that stands behind the tags, or of one without them."""
         self.open_message().text(delta)
 
     def tagged_reasoning(self, delta: str) -> None:
-        """Reasoning that stood between tags."""
+        """Adds reasoning that stood between tags."""
         self.memory.text("tagged", delta)
         self.reasoning(delta)
 

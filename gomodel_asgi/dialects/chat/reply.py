@@ -1,6 +1,6 @@
 """Reads chat replies, whole or in chunks.
 
-Strategy: a whole body is one chunk whose `message` is its delta, so there is one walk. The end is not the chunk with
+Strategy: a whole body is read as one chunk whose `message` is its delta. The end is not the chunk with
 the `finish_reason`: usage, or an error that undoes it, may follow. It is `[DONE]`, or a proper end of the stream after
 a finish_reason, or the whole body's own end.
 """
@@ -131,7 +131,7 @@ class ChatTranslator:
                 self.end()
 
     def begin(self, chunk: Json) -> None:
-        """Takes over what a chunk says of the whole response."""
+        """Begins the response, and takes its tier, model and citations from the chunk."""
         self.chosen = True
         tier, model, citations = chunk.get("service_tier"), chunk.get("model"), chunk.get("citations")
         if tier and isinstance(tier, str):
@@ -146,7 +146,7 @@ class ChatTranslator:
     # Deltas...
 
     def delta(self, delta: Json, choice: Json, whole: bool) -> None:
-        """Takes what a choice adds; *whole*: nothing follows."""
+        """Writes what a choice adds to the response; *whole*: nothing follows."""
         if not THOUGHTS.isdisjoint(delta):
             self.reasoning(delta)
         if content := delta.get("content"):
@@ -178,7 +178,7 @@ class ChatTranslator:
             self.emitter.warn("audio was left out")
 
     def reasoning(self, delta: Json) -> None:
-        """The same thought may come under several names: its text is taken once, its details are kept."""
+        """Adds reasoning, which may come under several names at once: its text is taken once, its details are kept."""
         text = ""
         for name in REASONING_MEMBERS:
             value = delta.get(name)
@@ -268,8 +268,8 @@ class ChatTranslator:
 
 
 def _garbled_in(choice: Json) -> str:
-    """The reason by which *choice* says that the model has garbled a call, empty where it does not: Gemini's own, as
-    its OpenAI endpoint and (`native_finish_reason`) OpenRouter tell it."""
+    """Returns the reason by which *choice* reports a garbled call, empty where it does not: Gemini's own, as
+    its OpenAI endpoint and (`native_finish_reason`) OpenRouter pass it on."""
     filtered, own = str(choice.get("finish_reason")), str(choice.get("native_finish_reason"))
     reason = filtered.removeprefix(FILTERED_CALL).upper() if filtered.startswith(FILTERED_CALL) else own
     return reason if reason in GARBLED else ""
@@ -290,7 +290,7 @@ def _detail_text(detail: Json) -> str:
 
 
 def _thinking(value: Any) -> str:
-    """The text of a thinking part: a string, or a list of text parts."""
+    """Returns the text of a thinking part: a string, or a list of text parts."""
     if isinstance(value, str):
         return value
     return "".join(string_in(part, "text") for part in objects(value))

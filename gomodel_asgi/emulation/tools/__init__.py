@@ -4,14 +4,14 @@
     plan.py          which of them run here for one Target, and what the model is shown in their place
     families.py      the kinds of tools: function, item and events, result in words
     call_limits.py   what the calls of one response have come to: limits, repetitions, how much the model has read
-    rounds.py        one round: its calls and items, as the client sees them
+    round.py         one round: its calls and items, as the client sees them
     rewriter.py      the events of all rounds as those of one response, in order
     citations.py     links and marks in the model's text as annotations
     listing.py       what an MCP server says, made fit for a model: its list, the outcome of a call
 
     host.py          the way in
     request.py       what a request asks of the host's tools
-    loop.py          a round through `upstream.chain`, the host's functions, the next round
+    loop.py          a round through `upstream.chain`, the host's functions, the next round; counts the rounds
     round_chain.py   the chain of Targets as each round asks it
     run.py           what all parts of the work on one response share, and its stream
     calls.py         the calls of one round

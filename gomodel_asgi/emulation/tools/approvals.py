@@ -19,7 +19,7 @@ from ...errors import InvalidRequest
 from ...history.tenancy import packed
 from .remembered import Remembered
 from .replay import pair_of
-from .rounds import HostedCall, Round
+from .round import HostedCall, Round
 from .run import Run
 from .seams import Json, Shown
 

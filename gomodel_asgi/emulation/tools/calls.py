@@ -21,7 +21,7 @@ from .families import FAILED, data_url
 from .remembered import Remembered
 from .replay import output_of
 from .results import bounded, pass_arguments, passed
-from .rounds import HostedCall, Round
+from .round import HostedCall, Round
 from .run import Run
 from .seams import CallInput, CallResult, Json, Outcome, Shown, sound, unreachable
 

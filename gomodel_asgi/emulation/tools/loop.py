@@ -34,8 +34,8 @@ from .approvals import begin_approved, call_of, request_approval, take_approved
 from .calls import run_calls
 from .remembered import encode
 from .replay import Replay
+from .round import Round
 from .round_chain import RoundChain
-from .rounds import Round
 from .run import FAREWELL, Run
 from .seams import Json
 from .servers import emit_lists, open_servers

@@ -16,7 +16,7 @@ from ...exchange.job import Job
 from ...settings import Limits
 from ...tools import Execution, File, Image, Page, Passage, ToolError
 from .call_limits import cut
-from .rounds import Round
+from .round import Round
 from .seams import Json, Listed, Outcome, Shown
 
 Path = tuple[str | int, ...]
@@ -32,7 +32,7 @@ async def pass_arguments(job: Job, round: Round) -> None:
     """Lets the guards of replies see the arguments of those calls of *round* that are to be run, now or once the client
     has approved them.
 
-    :raises GatewayError: one refuses them, or cannot say.
+    :raises GatewayError: one refuses them, or fails.
     """
     guards = job.setup.guards
     if guards is None:
@@ -58,7 +58,7 @@ def _rewritten(item: Json, made: dict[str, str]) -> Json:
 async def passed(job: Job, shown: Shown, returned: Any) -> Any:
     """*returned*, which the tool *shown* gave, as a model may read it.
 
-    :raises GatewayError: a guard refuses it, or cannot say.
+    :raises GatewayError: a guard refuses it, or fails.
     """
     guards = job.setup.guards
     if guards is None:
@@ -113,7 +113,7 @@ def _error(value: Any, path: Path, change: Change) -> Any:
 async def passed_list(job: Job, label: str, tools: Sequence[Listed]) -> Sequence[Listed]:
     """*tools*, which the server *label* has, as a model may be shown them.
 
-    :raises GatewayError: a guard refuses what it says, or cannot say.
+    :raises GatewayError: a guard refuses what it says, or fails.
     """
     guards = job.setup.guards
     if guards is None or not tools:

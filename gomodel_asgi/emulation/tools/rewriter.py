@@ -23,7 +23,7 @@ from ...wire.json_scan import parsed
 from ...wire.response import added, encode
 from .call_limits import ALONE, LIMIT, UNKNOWN, CallLimits
 from .citations import Found
-from .rounds import PLACED, HostedCall, Round, Slot
+from .round import PLACED, HostedCall, Round, Slot
 from .seams import Begun, CallInput, CallResult, Json, Shown
 
 ADDED, DONE = "response.output_item.added", "response.output_item.done"

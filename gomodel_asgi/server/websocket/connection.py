@@ -76,7 +76,7 @@ class Connection:
         self.window, self.frames = 0.0, 0
 
     async def serve(self) -> None:
-        """The whole connection.
+        """Serves the connection, from its upgrade to its close.
 
         :raises Exception: what the host's own code raised, once the connection has ended.
         """
@@ -165,7 +165,7 @@ class Connection:
         return anyio.current_time() + (left if self.lanes.busy else min(left, self.timeouts.connection_idle))
 
     def _lane_ended(self) -> None:
-        """A lane has nothing left to do."""
+        """Closes the connection or sets its next deadline, since a lane has nothing left to do."""
         if self.gateway.in_flight.draining and not self.lanes.busy:
             self._end("drained")
         elif self.ending is None:
@@ -205,7 +205,7 @@ class Connection:
     async def _passed(self, guards: Guards, steer: Steer, members: Members) -> Steer:
         """Returns *steer*, which has these *members*, as the host's guards let it pass.
 
-        :raises GatewayError: they refuse it, or cannot say.
+        :raises GatewayError: they refuse it, or one fails.
         """
         turn = next((turn for turn in self.turns if turn.frames.response_id == steer.target), None)
         kept = self.memory.find(steer.target)

@@ -88,7 +88,8 @@ def nowhere(base: str) -> InvalidRequest:
 
 
 async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:
-    """Answers an upgrade with *error*: as an HTTP response where the server can send one, else as its bare refusal."""
+    """Answers an upgrade with *error*: as an HTTP response where the server can send one, else as a close with 1008,
+    which servers send as a 403."""
     if RESPONSE not in (scope.get("extensions") or {}):
         return await send({"type": "websocket.close", "code": 1008, "reason": ""})
     reply = failed(error)
