@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gomodel_asgi.server.handler import Served
 from gomodel_asgi.testing import FakeProvider
 
 from .support.page import blocks
@@ -268,6 +269,12 @@ def test_the_reference_has_every_name_that_a_public_module_exports(module: str, 
     for name in sorted({*exported.__all__} - FED):
         paths = [path for path in documented if path.rpartition(".")[2] == name]
         assert f"{module}.{name}" in paths or any(resolve_name(path) is getattr(exported, name) for path in paths), name
+
+
+def test_the_reference_leaves_out_what_the_server_alone_calls(documented: set[str]) -> None:
+    called = [name for name, found in vars(Served).items() if callable(found) and not name.startswith("_")]
+    assert {"list_models", "trace"} <= {*called}
+    assert not documented & {f"gomodel_asgi.Gateway.{name}" for name in called}
 
 
 def test_every_key_of_djangos_setting_is_in_its_table() -> None:
