@@ -295,6 +295,3 @@ def _joined(query: str, candidate: ResolvedTarget) -> str:
     names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
     kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
     return "&".join([*kept, fixed])
-
-
-# From a Target to a resolved one: its provider, credential, model, dialect and deadlines.
