@@ -134,6 +134,9 @@ class ResolvedTarget(Struct, frozen=True):
     forms: dict[Hashable, UpstreamRequest] = field(default_factory=dict)
     """Requests to it, but for body and deadline, by all that they are made of."""
 
+    def __repr__(self) -> str:
+        return f"<ResolvedTarget {self.provider!r} model={self.model!r} {self.credential!r}>"
+
     @property
     def own_key(self) -> bool:
         """Whether the Target brought its credential itself."""

@@ -6,11 +6,24 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi import Provider, ProviderConflict, RoutingError, RoutingRequest, Target, UnknownModel, UnknownProvider
+from gomodel_asgi import (
+    Gateway,
+    Limits,
+    Provider,
+    ProviderConflict,
+    RoutingError,
+    RoutingRequest,
+    Target,
+    UnknownModel,
+    UnknownProvider,
+)
 from gomodel_asgi.errors import GatewayError, InvalidRequest
+from gomodel_asgi.pipeline import job_of
 from gomodel_asgi.routing.request import Registry, split_model
+from gomodel_asgi.server.handler import inbound_of
 from gomodel_asgi.server.paths import agreed, split_query
 from gomodel_asgi.testing import run_policy
+from gomodel_asgi.upstream.upstream_request import resolve
 
 PROVIDERS = [
     Provider("main", "http://a/v1", type="openai", models=["gpt-*"]),
@@ -152,6 +165,18 @@ def test_a_targets_repr_shows_no_key_and_its_chain_is_in_order() -> None:
 
     assert "canary" not in repr(target)
     assert [one.provider for one in target.chain()] == ["a", "b", "c", "d"]
+
+
+async def test_a_resolved_targets_repr_shows_no_key() -> None:
+    async def policy(request: RoutingRequest) -> Target:
+        return Target("main", api_key="sk-canary", headers={"x-key": "canary"})
+
+    gateway = Gateway(providers=[Provider("main", "http://127.0.0.1/v1", api_key="sk-canary-house")], policy=policy)
+    job = job_of(gateway.setup, await inbound_of({"model": "gpt-5", "input": "hi"}, None, Limits()), None)
+
+    shown = repr(await resolve(await policy(job.request), job))
+
+    assert "main" in shown and "canary" not in shown
 
 
 def test_a_request_shows_its_members() -> None:

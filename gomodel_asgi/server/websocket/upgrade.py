@@ -41,6 +41,9 @@ class Admission(Struct):
     query: str
     hints: list[str]
 
+    def __repr__(self) -> str:
+        return f"<Admission {self.session.id}>"
+
 
 async def admitted(gateway: Served, scope: Scope) -> Admission:
     """Returns what every create on the connection inherits, once the policy has let the upgrade in.

@@ -23,6 +23,7 @@ from gomodel_asgi import (
     Unauthenticated,
 )
 from gomodel_asgi.observers import Completed, Record
+from gomodel_asgi.server.websocket.upgrade import admitted
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Reply, Scripted, Stall, Status, ToolCall
 
 from ...support.gateways import Make
@@ -647,3 +648,12 @@ async def test_observers_are_told_of_each_create(make: Make, provider: FakeProvi
         await client.error()
         await client.talk("three", generate=False)
     assert observed == [("create", 200, "completed"), ("create", 422, "failed"), ("create", 200, "completed")]
+
+
+async def test_what_a_connection_keeps_of_its_upgrade_shows_no_header(gateway: Gateway) -> None:
+    headers = [(b"host", b"testserver"), (b"authorization", b"Bearer sk-canary"), (b"cookie", b"session=canary")]
+
+    kept = await admitted(gateway, scope_of(headers=headers))
+
+    assert kept.headers[b"cookie"] == b"session=canary"
+    assert "canary" not in repr(kept)
