@@ -63,7 +63,7 @@ async def explained(setup: Setup, inbound: Inbound, tenant: str | None, places: 
         replace(candidate(one, provider_of(one, job), model, number), tools=where[number])
         for number, one in enumerate(target.chain())
     )
-    guards = () if setup.guards is None else setup.guards.asked(job)
+    guards = () if setup.guards is None else setup.guards.names_for(job)
     return Explanation(model, hint, target, candidates, guards=guards)
 
 

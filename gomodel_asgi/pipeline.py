@@ -162,7 +162,7 @@ async def guarded(job: Job, target: Target, guards: Guards) -> Job:
 
     :raises GatewayError: a guard refuses it, or fails.
     """
-    envelope = await guards.requested(job)
+    envelope = await guards.filter_request(job)
     if envelope is None:
         return job
     again = job.continuation is not None
@@ -186,7 +186,7 @@ async def guarded_reply(job: Job, kept: Reply) -> Reply:
     async def ready() -> Reply:
         return kept
 
-    return await guards.answered(job, ready())
+    return await guards.filter_reply(job, ready())
 
 
 async def routed(job: Job) -> Target:
@@ -199,7 +199,7 @@ async def routed(job: Job) -> Target:
         await state.recall(job)
     target = await decide(job)
     if job.setup.guards is not None:
-        job.setup.guards.attend(job)
+        job.setup.guards.select(job)
     await state.admit(job, target)
     return target
 

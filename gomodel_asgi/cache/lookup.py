@@ -243,7 +243,7 @@ class LookUp:
             return json_reply(entry.response, entry.provider, entry.model)
 
         try:
-            reply = await guards.answered(self.job, given())
+            reply = await guards.filter_reply(self.job, given())
         except GatewayError as error:
             error.cache = "hit"
             if self.job.trace is not None:

@@ -194,7 +194,7 @@ class GatewayState:
         else:
             answer = Exchange(job, target).run()
         guards = job.setup.guards
-        return answer if guards is None else guards.answered(job, answer)
+        return answer if guards is None else guards.filter_reply(job, answer)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Records what an upstream has answered, as the table of operations says."""

@@ -168,7 +168,7 @@ class Worker:
         self.job = in_stream(self.job, self.id)
         guards = self.job.setup.guards
         if guards is not None and self.turn is not None:
-            guards.insist(self.job, self.turn.guards)
+            guards.require(self.job, self.turn.guards)
         trace, spending = self.job.trace, self.job.setup.quotas
         if trace is not None and spending is not None and self.turn is not None:
             spending.resume(self.turn.hold, trace)

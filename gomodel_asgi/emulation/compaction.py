@@ -156,7 +156,7 @@ class Compactor:
         with refusing_depth():
             body = continuation.body(candidate.provider, candidate.key)
         if job.setup.guards is not None:
-            body = await job.setup.guards.let_pass(job, body)  # some of it is kept anew, word for word
+            body = await job.setup.guards.filter_body(job, body)  # some of it is kept anew, word for word
         items = body.get("input")
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             return job  # whoever reads it will say so

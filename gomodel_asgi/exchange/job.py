@@ -264,43 +264,43 @@ class Guards(Protocol):
     What is awaited raises GatewayError where a guard refuses, or fails.
     """
 
-    def attend(self, job: Job) -> object:
-        """Finds out, once, which of them look at *job*.
+    def select(self, job: Job) -> object:
+        """Finds out, once, which of them apply to *job*.
 
         :raises InvalidRequest: what one of them is to answer is malformed.
         """
 
-    def looks(self, job: Job, stage: Stage) -> bool:
-        """Returns whether any of them looks at the *stage* of *job*."""
+    def applies(self, job: Job, stage: Stage) -> bool:
+        """Returns whether any of them applies to the *stage* of *job*."""
 
-    def insist(self, job: Job, names: Iterable[str]) -> None:
-        """Has those of *names* look at the reply to *job*, whatever their `when` returns now."""
+    def require(self, job: Job, names: Iterable[str]) -> None:
+        """Applies those of *names* to the reply to *job*, whatever their `when` returns now."""
 
-    def answering(self, job: Job) -> tuple[str, ...]:
-        """Returns the names of those that look at the reply to *job*."""
+    def names_for_reply(self, job: Job) -> tuple[str, ...]:
+        """Returns the names of those that see the reply to *job*."""
 
-    def asked(self, job: Job) -> tuple[str, ...]:
-        """Returns the names of those that look at *job* or at its reply, in their order."""
+    def names_for(self, job: Job) -> tuple[str, ...]:
+        """Returns the names of those that see *job* or its reply, in their order."""
 
-    def forgetful(self, job: Job, provider: Provider) -> Provider:
+    def stateless(self, job: Job, provider: Provider) -> Provider:
         """Returns *provider* as *job* uses it: where guards look at the reply, as one that keeps nothing."""
 
-    async def requested(self, job: Job) -> Envelope | None:
+    async def filter_request(self, job: Job) -> Envelope | None:
         """Returns the request as it is to be sent; None where nothing in it was replaced."""
 
-    async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
+    async def filter_outgoing(self, job: Job, provider: Provider, key: str | None) -> Job:
         """Returns *job* as *provider* may get it, with what it continues."""
 
-    async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def filter_body(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Returns a request's *body* with what a model may read of it."""
 
-    async def looked(self, job: Job, stage: Stage, places: Sequence[tuple[Path, str]]) -> Mapping[Any, str]:
+    async def filter_texts(self, job: Job, stage: Stage, places: Sequence[tuple[Path, str]]) -> Mapping[Any, str]:
         """Returns, by path, what takes the place of the texts at *places* (a path, and what stands there)."""
 
-    async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
+    async def filter_value(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
         """Returns the JSON *value* at *path* with its texts replaced; itself where none was."""
 
-    async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
+    async def filter_reply(self, job: Job, answer: Awaitable[Reply]) -> Reply:
         """Returns the reply that *answer* gives, with nothing in it that the guards have not let pass."""
 
 
@@ -353,7 +353,7 @@ class Job(Struct):
     @property
     def guards(self) -> tuple[str, ...]:
         """The names of the host's guards that look at its answer."""
-        return () if self.setup.guards is None else self.setup.guards.answering(self)
+        return () if self.setup.guards is None else self.setup.guards.names_for_reply(self)
 
     @property
     def rewrites(self) -> bool:
@@ -399,4 +399,4 @@ def provider_of(target: Target, job: Job) -> Provider:
         provider = job.setup.registry.by_name.get(target.provider)
     if provider is None:
         raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
-    return provider if job.setup.guards is None else job.setup.guards.forgetful(job, provider)
+    return provider if job.setup.guards is None else job.setup.guards.stateless(job, provider)

@@ -37,7 +37,7 @@ MOST_KEPT = 256
 
 
 class Enforcement:
-    """The *guards* of one gateway, in the order in which they are asked. *tasks* read streams whose verdict is not
+    """The *guards* of one gateway, in the order in which they run. *tasks* read streams whose verdict is not
     there yet."""
 
     def __init__(self, guards: Iterable[Guard], observers: Observers, tasks: Tasks) -> None:
@@ -49,8 +49,8 @@ class Enforcement:
         upstream has kept."""
         self.kept: dict[int, tuple[Provider, Provider]] = {}
 
-    def attend(self, job: Job) -> Guarding:
-        """Finds out, once, which guards are asked about *job*.
+    def select(self, job: Job) -> Guarding:
+        """Finds out, once, which guards apply to *job*.
 
         :raises InvalidRequest: its `moderation`, which one of them answers, is malformed.
         """
@@ -70,39 +70,39 @@ class Enforcement:
         return found
 
     def _concerns(self, guard: Guard, request: RoutingRequest, job: Job) -> bool:
-        """Returns whether *guard* looks at *request*; one whose `when` fails does."""
+        """Returns whether *guard* applies to *request*; one whose `when` fails does."""
         try:
             return guard.when is None or bool(guard.when(request))
         except Exception as error:
-            job.warn([f"the guard {guard.name}: {type(error).__name__} of its `when`; it was asked"])
+            job.warn([f"the guard {guard.name}: {type(error).__name__} of its `when`; it was applied"])
             return True
 
-    def insist(self, job: Job, names: Iterable[str]) -> None:
-        """Has those of *names* look at the reply to *job*, whatever their `when` returns now: they have seen a part of
+    def require(self, job: Job, names: Iterable[str]) -> None:
+        """Applies those of *names* to the reply to *job*, whatever their `when` returns now: they have seen a part of
         it before."""
-        found = self.attend(job)
+        found = self.select(job)
         looking = {guard.name for guard in found.output} | {*names}
         found.output = tuple(guard for guard in self.guards if guard.output is not None and guard.name in looking)
 
-    def looks(self, job: Job, stage: Stage) -> bool:
-        """Returns whether any guard is asked about what *job* says (`input`), or is answered (`output`)."""
-        return bool(getattr(self.attend(job), stage))
+    def applies(self, job: Job, stage: Stage) -> bool:
+        """Returns whether any guard sees the texts of *job* (`input`), or of its reply (`output`)."""
+        return bool(getattr(self.select(job), stage))
 
-    def answering(self, job: Job) -> tuple[str, ...]:
-        """Returns the names of those that look at what *job* is answered."""
-        return tuple(guard.name for guard in self.attend(job).output)
+    def names_for_reply(self, job: Job) -> tuple[str, ...]:
+        """Returns the names of those that see the reply to *job*."""
+        return tuple(guard.name for guard in self.select(job).output)
 
-    def asked(self, job: Job) -> tuple[str, ...]:
-        """Returns the names of those that are asked about *job*, or about what it is answered, in their order."""
-        found = self.attend(job)
+    def names_for(self, job: Job) -> tuple[str, ...]:
+        """Returns the names of those that see *job* or its reply, in their order."""
+        found = self.select(job)
         return tuple(guard.name for guard in self.guards if guard in (*found.input, *found.output))
 
-    def forgetful(self, job: Job, provider: Provider) -> Provider:
-        """Returns *provider* as *job* asks it: where a reply is looked at, as one that keeps nothing, since what it
+    def stateless(self, job: Job, provider: Provider) -> Provider:
+        """Returns *provider* as *job* uses it: where a reply is looked at, as one that keeps nothing, since what it
         kept, on a socket of its own too, would be what no guard has seen."""
         if not (provider.keeps_state or provider.websocket):
             return provider
-        asked = self.attend(job)
+        asked = self.select(job)
         if not asked.output and asked.wish is None:
             return provider
         found = self.kept.get(id(provider))
@@ -114,26 +114,26 @@ class Enforcement:
 
     # What goes to a model...
 
-    async def requested(self, job: Job) -> Envelope | None:
+    async def filter_request(self, job: Job) -> Envelope | None:
         """Returns the request as it is to be sent; None where nothing in it was replaced.
 
         :raises GatewayError: a guard refuses it, or fails.
         :raises InvalidRequest: it cannot be parsed.
         """
-        if job.request.operation not in BODIED or not self.looks(job, "input"):
+        if job.request.operation not in BODIED or not self.applies(job, "input"):
             return None
         made = await self._envelope(job, job.request.envelope)
-        self.attend(job).envelope = job.request.envelope if made is None else made
+        self.select(job).envelope = job.request.envelope if made is None else made
         return made
 
-    async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
+    async def filter_outgoing(self, job: Job, provider: Provider, key: str | None) -> Job:
         """Returns *job* as *provider* may get it: what it continues has the texts that the guards have let pass. Those
         that they have passed before are not shown to them again.
 
         :raises GatewayError: a guard refuses it, or fails.
         :raises InvalidRequest: what it continues cannot be read.
         """
-        found = self.attend(job)
+        found = self.select(job)
         if job.request.operation not in BODIED or not (found.input or found.wish):
             return job
         base = job.continuation
@@ -149,7 +149,7 @@ class Enforcement:
                 envelope = await self._sent(job, given)
                 return job if envelope is given else structs.replace(job, continuation=Passed(base, envelope))
             whole = base.body(provider, key)
-            body = await self.let_pass(job, whole)
+            body = await self.filter_body(job, whole)
         except RecursionError:
             raise too_deep() from None
         if found.wish is not None:
@@ -159,19 +159,19 @@ class Enforcement:
     async def _sent(self, job: Job, envelope: Envelope, *, is_passed: bool = False) -> Envelope:
         """Returns *envelope* as an upstream may get it: itself where nothing has to be changed. What a guard here
         answers, no upstream is asked."""
-        found = self.attend(job)
+        found = self.select(job)
         if found.wish is not None:
             envelope = envelope.with_members({n: raw for n, raw in envelope.members.items() if n != MODERATION})
         if not found.input or is_passed:
             return envelope
         return await self._envelope(job, envelope) or envelope
 
-    async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def filter_body(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Returns a request's *body* with the texts that a model may read.
 
         :raises GatewayError: a guard refuses it, or fails.
         """
-        if not self.looks(job, "input"):
+        if not self.applies(job, "input"):
             return body
         texts = await self._passed(job, body, KIB * len(body.get("input") or ()))
         return replaced(dict(body), texts) if texts else body
@@ -187,18 +187,18 @@ class Enforcement:
     async def _passed(self, job: Job, body: Mapping[str, Any], size: int) -> Mapping[Any, str]:
         """Asks about the texts of *body* that have not been looked at; those that others take the place of, by path."""
         places: list[Place] = await beside(size, lambda: [*of_request(body)])
-        return await self.looked(job, "input", places)
+        return await self.filter_texts(job, "input", places)
 
-    async def looked(self, job: Job, stage: Stage, places: Sequence[Place]) -> Mapping[Any, str]:
+    async def filter_texts(self, job: Job, stage: Stage, places: Sequence[Place]) -> Mapping[Any, str]:
         """Asks about the texts at *places*, but for those that may go to a model already. Returns what replaces those
         that have to be replaced, by path.
 
         :raises GatewayError: a guard refuses them, or fails.
         """
-        inspection = Inspection(self.attend(job), self.observers, job, stage)
+        inspection = Inspection(self.select(job), self.observers, job, stage)
         if not inspection.guards:
             return {}
-        passed = self.attend(job).passed if stage == "input" else {}
+        passed = self.select(job).passed if stage == "input" else {}
         new = [(path, text) for path, text in places if text and text not in passed]
         texts = await inspection.whole(new)
         if new:
@@ -208,30 +208,30 @@ class Enforcement:
             passed.setdefault(made, made)
         return {path: passed[text] for path, text in places if text and passed[text] != text}
 
-    async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
+    async def filter_value(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
         """Returns the JSON *value* at *path* with its texts replaced; itself where none was.
 
         :raises GatewayError: a guard refuses it, or fails.
         """
-        texts = await self.looked(job, stage, [*of_tools(value, path)])
+        texts = await self.filter_texts(job, stage, [*of_tools(value, path)])
         return replaced(value, {place[len(path) :]: text for place, text in texts.items()})
 
     # What comes from it...
 
-    async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
+    async def filter_reply(self, job: Job, answer: Awaitable[Reply]) -> Reply:
         """Returns the reply that *answer* gives, with nothing in it that the guards have not let pass.
 
         :raises GatewayError: there is none, or a guard has blocked it, failed, or taken too long.
         """
         if job.trace is not None:
-            job.trace.is_guarded = bool(self.answering(job))
+            job.trace.is_guarded = bool(self.names_for_reply(job))
         try:
             reply = await answer
         except UpstreamRejected as error:
-            inspection = Inspection(self.attend(job), self.observers, job, "output")
+            inspection = Inspection(self.select(job), self.observers, job, "output")
             raise await inspection.error(error) if inspection.guards else error from error.__cause__
         try:
-            inspection = Inspection(self.attend(job), self.observers, job, "output")
+            inspection = Inspection(self.select(job), self.observers, job, "output")
             has_passed = all(guard.name in reply.guards for guard in inspection.guards) and not inspection.members()
             if reply.status >= 300 or has_passed:
                 return reply

@@ -117,7 +117,7 @@ class Exchange(Struct):
         setup, tenant = self.job.setup, self.job.request.tenant
         job = self.job
         if setup.guards is not None:
-            job = await setup.guards.sending(job, candidate.provider, candidate.key)
+            job = await setup.guards.filter_outgoing(job, candidate.provider, candidate.key)
         limited = candidate.provider.max_concurrency or setup.limits.provider_concurrency
         held = await self._place(candidate) if limited else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
@@ -254,7 +254,7 @@ async def guarded_exchange(job: Job, target: Target) -> Reply:
     :raises LookupError: the policy named an unknown provider.
     """
     guards, answer = job.setup.guards, Exchange(job, target).run()
-    return await (answer if guards is None else guards.answered(job, answer))
+    return await (answer if guards is None else guards.filter_reply(job, answer))
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

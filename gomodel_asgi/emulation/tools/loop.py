@@ -69,7 +69,7 @@ async def _keep(recorder: Recorder, loop: Loop) -> None:
     with anyio.move_on_after(FAREWELL, shield=True), suppress(ContentBlocked, GuardUnavailable):
         job, kept = loop.run.job, loop.reply()
         guards = job.setup.guards
-        reply = await (kept if guards is None else guards.answered(job, kept))
+        reply = await (kept if guards is None else guards.filter_reply(job, kept))
         await recorder.record(job, reply)
         if reply.before_end is not None:
             await reply.before_end()

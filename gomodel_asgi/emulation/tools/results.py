@@ -42,7 +42,7 @@ async def pass_arguments(job: Job, round: Round) -> None:
         (*path_of(call.shown), "calls", number, "arguments") for number, call in enumerate(calls) if call.shown
     ]
     places = [(path, call.arguments) for path, call in zip(paths, calls, strict=True)]
-    changed = await guards.looked(job, "output", places)
+    changed = await guards.filter_texts(job, "output", places)
     made = {call.call_id: changed[path] for path, call in zip(paths, calls, strict=True) if path in changed}
     for path, call in zip(paths, calls, strict=True):
         if path in changed:
@@ -72,7 +72,7 @@ async def passed(job: Job, shown: Shown, returned: Any) -> Any:
 
     path = path_of(shown)
     _changed(returned, path, collected)
-    texts = await guards.looked(job, "input", places)
+    texts = await guards.filter_texts(job, "input", places)
     return _changed(returned, path, lambda path, text: texts.get(path, text)) if texts else returned
 
 
@@ -119,7 +119,7 @@ async def passed_list(job: Job, label: str, tools: Sequence[Listed]) -> Sequence
     if guards is None or not tools:
         return tools
     given = [{"description": one.description, "input_schema": one.input_schema} for one in tools]
-    shown = await guards.passed(job, "input", given, ("mcp", label, "tools"))
+    shown = await guards.filter_value(job, "input", given, ("mcp", label, "tools"))
     return tools if shown is given else [replace(one, **new) for one, new in zip(tools, shown, strict=True)]
 
 

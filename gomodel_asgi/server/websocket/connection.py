@@ -217,7 +217,7 @@ class Connection:
         inbound.trace = None if turn is None else turn.trace
         job = job_of(self.gateway.setup, inbound, self.admission.tenant)
         job.request = replace(job.request, model=model)  # that of its response
-        passed = await guards.requested(job)
+        passed = await guards.filter_request(job)
         return steer if passed is None else await paced(steer_of(passed.members, limits))
 
     async def _steer(self, steer: Steer, members: Members) -> None:
