@@ -23,11 +23,12 @@ from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, call_host, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
-from .resilience.health import GatewayHealth, Health
+from .resilience.health import Health
 from .resilience.retry import RetryBudget
 from .routing.policy import checked
 from .routing.request import AsyncPolicy, Policy, RoutingRequest
 from .routing.target import Target
+from .seams.health import GatewayHealth
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler, inbound_of
 from .server.models import Discovery, ModelsOf, list_models

@@ -51,7 +51,7 @@ BESIDE = {
     ("threads", "deadline"),
     ("settings", "arguments"),
 }
-DEEPEST = 20
+DEEPEST = 19
 
 
 def name_of(path: Path) -> str:

@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 from ..exchange.job import Setup
 from ..explanation import Explanation
 from ..ledger import Ledger
-from ..resilience.health import GatewayHealth
+from ..seams.health import GatewayHealth
 from ..server.drain import InFlight
 from . import shown
 from .recorder import Exchange, Recorder

@@ -15,7 +15,7 @@ from ..errors import GatewayError
 from ..explanation import Explanation
 from ..ledger import ReadFailed
 from ..observers import ToolCalled
-from ..resilience.health import BreakerHealth, ProviderHealth
+from ..seams.health import BreakerHealth, ProviderHealth
 from . import books, shown
 from .page import Asked, Page, worker
 from .recorder import Exchange

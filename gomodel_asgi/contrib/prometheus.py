@@ -38,7 +38,7 @@ from ..observers import (
     ToolCalled,
     Warned,
 )
-from ..resilience.health import BreakerHealth
+from ..seams.health import BreakerHealth
 from . import Bounded, charges_of
 
 try:

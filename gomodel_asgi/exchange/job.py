@@ -17,10 +17,11 @@ from ..observers.fanout import Observers
 from ..observers.trace import Trace
 from ..providers.provider import Provider
 from ..resilience.concurrency import ConcurrencyLimits
-from ..resilience.health import Health, ProviderHealth
+from ..resilience.health import Health
 from ..resilience.retry import RetryBudget
 from ..routing.request import AsyncPolicy, Registry, RoutingRequest
 from ..routing.target import ResolvedTarget, Target
+from ..seams.health import ProviderHealth
 from ..seams.transport import Headers, Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope

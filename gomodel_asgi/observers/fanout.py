@@ -13,7 +13,8 @@ from anyio.lowlevel import RunVar
 
 from ..arguments import check_count, check_function, check_seconds
 from ..logs import log
-from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State, clean
+from ..seams.health import State
+from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, clean
 
 
 class Observer(Protocol):

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from ..seams.health import State
 from .usage import Charge, Cost, Usage
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -250,7 +251,6 @@ class KeepAliveLost(Record, frozen=True, kw_only=True):
     seconds: float
 
 
-State = Literal["closed", "open", "half-open"]
 STORE = "(store)"
 """Stands for the state store where a provider is named."""
 

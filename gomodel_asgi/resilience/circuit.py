@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from ..seams.health import State
 
 WINDOW = 30.0  # seconds over which failures are counted
 MINIMUM = 10  # requests in a window below which a rate says nothing
@@ -10,7 +10,6 @@ RATE = 0.5  # of failures, from which a circuit opens
 PAUSE = 10.0  # seconds until an open circuit lets a request through, and from each such request to the next
 SPACING = 1.0  # seconds in which a tenant's failures count once in the shared circuit
 
-State = Literal["closed", "open", "half-open"]
 
 NOTHING = (0, 0, 0)
 

@@ -23,7 +23,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from .circuit import MINIMUM, PAUSE, RATE, SPACING, WINDOW, Circuit, Record, State, Window
+from ..seams.health import State
+from .circuit import MINIMUM, PAUSE, RATE, SPACING, WINDOW, Circuit, Record, Window
 
 MOST_TENANTS = 500  # that one breaker knows as answered, and as many that fail
 

@@ -18,7 +18,7 @@ from ..arguments import check_instance, listed
 from ..errors import InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
 from ..providers.provider import Provider
-from ..resilience.health import ProviderHealth
+from ..seams.health import ProviderHealth
 from ..wire.json_body import Envelope
 from ..wire.read_only import read_only
 from .target import Target

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from gomodel_asgi import Retries, RoutingRequest, Target, Timeouts
 from gomodel_asgi.resilience.circuit import PAUSE, WINDOW
-from gomodel_asgi.resilience.health import GatewayHealth, Health
+from gomodel_asgi.resilience.health import Health
+from gomodel_asgi.seams.health import GatewayHealth
 from gomodel_asgi.testing import FakeProvider, Stall, Status
 
 from ..support.breakers import let_through
