@@ -86,12 +86,12 @@ FOREIGN_REASONING = Feature(
 ITEMS_AS_TEXT = Feature(
     "calls of hosted tools in `input`, and tools that were listed or searched for",
     "without effect",
-    "history is never refused: what was asked and what came back is told as text, where the upstream has no such item",
+    "history is never refused: what was asked and what came back is sent as text, where the upstream has no such item",
 )
 FOREIGN_COMPACTION = Feature(
     "`compaction` items of another provider",
     "without effect",
-    "history is never refused: the model is told that there was more, which cannot be read",
+    "history is never refused: a note says to the model that there was more, which cannot be read",
 )
 
 VERBOSITY = Feature("`text.verbosity`", "preference", "how long an answer is, not what it says")
@@ -173,12 +173,12 @@ TOOL_SEARCH = Feature(
 BOUNDS = Feature(
     "`minimum`, `maxLength`, `format` and other bounds in a JSON schema, at Anthropic",
     "emulation",
-    "the model is told of them in the description: types and structure are kept to",
+    "the description names them to the model: types and structure are kept to",
 )
 MEDIA_OF_TOOLS = Feature(
     "images and files in a tool's output or in what the assistant said, of a kind that the model cannot take",
     "emulation",
-    "the model is told that they are there: their sender cannot take them back",
+    "a note says to the model that they are there: their sender cannot take them back",
 )
 UNKNOWN_ITEM = Feature(
     "items in `input` of a type that is not known here",
