@@ -1,1 +1,1 @@
-"""What a host may bring: the protocols of a Transport, a Store and the Counters of quotas; and what it sees of health."""
+"""What a host may bring (the protocols of a Transport, a Store, the Counters of quotas), and what it sees of health."""
