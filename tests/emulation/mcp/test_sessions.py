@@ -132,7 +132,7 @@ async def test_calls_of_several_tasks_run_at_once(session: Session, stand: Stand
 
     async with anyio.create_task_group() as group:
         for _ in range(3):
-            group.start_soon(ask, "slow", 1.0)
+            group.start_soon(ask, "slow", 3.0)
         for _ in range(10):
             group.start_soon(ask, "echo", LONG)
 
