@@ -197,6 +197,20 @@ async def test_what_an_item_refers_to_is_put_in_its_place(gateway: Gateway, upst
     assert (await say(gateway, input=[{"type": "item_reference", "id": "msg_unknown"}])).status == 404
 
 
+async def test_a_turn_keeps_what_its_items_refer_to_and_goes_on_when_the_referred_is_gone(
+    gateway: Gateway, upstream: FakeProvider
+) -> None:
+    upstream.script(Answer(text="Heron."))
+    first = response_of(await say(gateway))
+    reference = {"type": "item_reference", "id": first["output"][0]["id"]}
+    second = response_of(await say(gateway, input=[reference, {"role": "user", "content": "And now?"}]))
+    gone = await look(gateway, f"/v1/responses/{first['id']}", method="DELETE")
+    await say(gateway, input="Sure?", previous_response_id=second["id"])
+
+    assert gone.status == 200
+    assert texts(sent(upstream)["input"])[:2] == ["Heron.", "And now?"]
+
+
 async def test_a_policy_may_move_a_conversation_to_an_upstream_that_keeps_its_own(upstream: FakeProvider) -> None:
     known = [
         Provider("vllm", upstream.base_url, stateful=False, models=("small",)),
