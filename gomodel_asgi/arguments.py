@@ -69,6 +69,16 @@ def check_plain_function(name: str, value: Any, instead: str = "give a plain fun
         raise TypeError(f"{name}: {instead}. Nobody awaits here what an async function returns.")
 
 
+def check_plain_functions(**functions: Any) -> None:
+    """Refuses what is neither a plain function nor None.
+
+    :raises TypeError: one of them is of another type, or async.
+    """
+    for name, value in functions.items():
+        if value is not None:
+            check_plain_function(name, value)
+
+
 def check_functions(**functions: object) -> None:
     """Refuses what is neither a function nor None.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from .arguments import check_function, check_plain_function, listed, members, refusal
+from .arguments import check_function, check_plain_function, check_plain_functions, listed, members, refusal
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .logs import log
 from .operations import CONTINUING
@@ -123,8 +123,7 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
     if any(weight < 0 for _, weight in arms) or not total > 0:
         raise ValueError("choices: give at least one weight above zero and none below.")
 
-    if key is not None:
-        check_plain_function("key", key)
+    check_plain_functions(key=key)
 
     async def chosen(request: RoutingRequest) -> Target:
         point = _point((key or caller)(request)) * total
@@ -261,8 +260,7 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
     :raises QuotaUnavailable: by the policy, when *storage* does not answer.
     """
     checked(policy)
-    if key is not None:
-        check_plain_function("key", key)
+    check_plain_functions(key=key)
     rate_limit = RateLimit(rate, storage)
 
     async def bounded(request: RoutingRequest) -> Target:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
-from ..arguments import check_count, check_functions, check_one_of, check_plain_function, check_seconds, check_string
+from ..arguments import check_count, check_functions, check_one_of, check_plain_functions, check_seconds, check_string
 from ..routing.request import RoutingRequest
 from ..wire.json_scan import tree
 
@@ -92,8 +92,7 @@ class Guard:
         if not NAME.fullmatch(name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
         check_functions(input=input, output=output)
-        if when is not None:
-            check_plain_function("when", when)
+        check_plain_functions(when=when)
         if input is None and output is None:
             raise ValueError("give a function for the input, the output, or both.")
         if hold != "all":

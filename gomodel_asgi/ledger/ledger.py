@@ -14,7 +14,7 @@ from uuid import UUID
 
 from starlette.types import Scope
 
-from ..arguments import check_flags, check_function, check_instance, check_one_of, check_plain_function, check_protocol
+from ..arguments import check_flags, check_function, check_instance, check_one_of, check_plain_functions, check_protocol
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
 from ..extras import to_install
@@ -75,8 +75,7 @@ class Ledger:
             check_function("content", content, "a function of the request, or Content(...)")
         check_flags(audit=audit)
         check_one_of("on_full", on_full, ("drop", "refuse"))
-        if price is not None:
-            check_plain_function("price", price)
+        check_plain_functions(price=price)
         self.sink = sink
         self.content = content if content is None or isinstance(content, Content) else Content(content, key=None)
         self.audit = audit

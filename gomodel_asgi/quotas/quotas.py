@@ -13,7 +13,7 @@ from ..arguments import (
     check_flags,
     check_function,
     check_one_of,
-    check_plain_function,
+    check_plain_functions,
     check_protocol,
     members,
 )
@@ -75,9 +75,7 @@ class Quotas:
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         check_function("rules", rules)
-        for name, function in (("price", price), ("clock", clock)):
-            if function is not None:
-                check_plain_function(name, function)
+        check_plain_functions(price=price, clock=clock)
         self.counters: Counters = MemoryCounters() if counters is None else counters
         wanted = "MemoryCounters(), RedisCounters(...) or PostgresCounters(...)"
         check_protocol("counters", self.counters, Counters, wanted)
