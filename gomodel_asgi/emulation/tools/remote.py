@@ -28,6 +28,7 @@ from ...seams.transport import Headers, Transport
 from ...settings import KIB
 from ...threads import call as called
 from ...tools import Remote, Server
+from ...transport.request import Place
 from ...wire.headers import NEVER_FORWARDED
 from ...wire.redaction import carried
 from .seams import Json, Opening, Session, Source, Unlisted, Visit
@@ -147,7 +148,7 @@ class Mapped:
     @asynccontextmanager
     async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
         sdk = await _sdk()
-        place = placed(sdk.Place, self.url, await self._given(visit), visit, allow_private=True)
+        place = place_of(self.url, await self._given(visit), visit, allow_private=True)
         async with sdk.over_http(place, self.transport, visit) as session:
             yield session
 
@@ -203,7 +204,7 @@ class ClientNamed:
     @asynccontextmanager
     async def _connect(self, url: SplitResult, headers: Mapping[str, str], visit: Visit) -> AsyncIterator[Session]:
         sdk = await _sdk()
-        place = placed(sdk.Place, url, headers, visit, allow_private=False)
+        place = place_of(url, headers, visit, allow_private=False)
         async with sdk.over_http(place, self.transport, visit) as session:
             yield session
 
@@ -315,15 +316,13 @@ def split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
-def placed(
-    made: Callable[..., Any], url: SplitResult, headers: Mapping[str, str], visit: Visit, *, allow_private: bool
-) -> Any:
-    """The `Place` of a server. Its connections are shared only within a tenant, and with the same credentials."""
+def place_of(url: SplitResult, headers: Mapping[str, str], visit: Visit, *, allow_private: bool) -> Place:
+    """Returns the place of a server. Its connections are shared only within a tenant, and with the same credentials."""
     host, port = url.hostname or "", url.port or PORTS[url.scheme]
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     whose = repr((visit.call.request.tenant, visit.label, target, sorted(headers.items()), allow_private))
     pairs: Headers = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
-    return made(
+    return Place(
         scheme=url.scheme,
         host=host,
         port=port,
